@@ -1,0 +1,299 @@
+"""Finished work that a build finds again, and the lock that keeps two builds out of one folder.
+
+A result is kept under a key made of everything that it depends on: the stage's name and version, its
+parameters and the content ids of the files it read. Paths and modification times are not part of it. So a
+changed parameter computes again, an unchanged one does not, and a moved catalogue keeps its results.
+
+On disk: `<folder>/<first 2 hex digits of the key>/<key>.json`, and `<key>.<name>.npy` for each array of the
+entry. Files appear whole or not at all, the arrays first, and the entry holds checksums of itself and of its
+arrays: what was torn or tampered with is a miss, never a wrong result.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.errors import BuildError
+from manifests.files import replacing
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+log = logging.getLogger(__name__)
+
+_KEY = re.compile(r"[0-9a-f]{32}")
+_ARRAY_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def cache_key(stage: str, version: int, parameters: Mapping[str, Any], content_ids: Sequence[str]) -> str:
+    """Name a piece of work by all that its result depends on.
+
+    Parameters
+    ----------
+    stage : str
+        The stage's name.
+    version : int
+        Raised by whoever changes what the stage returns.
+    parameters : mapping
+        JSON values (tuples count as lists); the order of its keys does not matter.
+    content_ids : sequence of str
+        Ids of the files that the stage reads, in the order of their roles (mixture, instrumental).
+
+    Returns
+    -------
+    str
+        32 hex digits: blake2b of the canonical JSON.
+
+    Raises
+    ------
+    TypeError
+        A parameter that JSON cannot hold, such as a path or an array.
+    ValueError
+        A parameter that is NaN or infinite.
+    """
+    return _digest(_canonical([stage, version, dict(parameters), list(content_ids)]))
+
+
+@dataclass(frozen=True)
+class ResultCache:
+    """Results of stages in a folder, found again by key.
+
+    Meant for one writer at a time (see `BuildLock`). Creates its folders when it first writes.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the entries are kept. It can be deleted whenever no build runs.
+
+    Examples
+    --------
+    >>>     >>> cache = ResultCache(Path(tempfile.mkdtemp()))
+    >>> key = cache_key("loudness", 1, {"block_s": 0.4}, ["00ff"])
+    >>> cache.get(key) is None
+    True
+    >>> cache.put(key, {"loudness_lufs": -23.0})
+    >>> cache.get(key)
+    {'loudness_lufs': -23.0}
+    """
+
+    folder: Path
+
+    def get(self, key: str) -> JsonValue:
+        """Return the value put under a key; None when there is none, or none that is whole.
+
+        Parameters
+        ----------
+        key : str
+            From `cache_key`.
+
+        Returns
+        -------
+        JSON value or None
+            Equal to what was put.
+        """
+        body = self._body(key)
+        return None if body is None else body["value"]
+
+    def get_arrays(self, key: str) -> dict[str, npt.NDArray[Any]] | None:
+        """Return the arrays put under a key.
+
+        Parameters
+        ----------
+        key : str
+            From `cache_key`.
+
+        Returns
+        -------
+        dict of str to np.ndarray, or None
+            None when the entry or any of its arrays is missing or torn; empty when it was put without arrays.
+        """
+        body = self._body(key)
+        if body is None:
+            return None
+        arrays = {}
+        for name, digest in body["arrays"].items():
+            data = _read(self._array_path(key, name))
+            if data is None or _digest(data) != digest:
+                log.warning("%s: missing or torn; its result is computed again", self._array_path(key, name))
+                return None
+            arrays[name] = np.load(io.BytesIO(data), allow_pickle=False)
+        return arrays
+
+    def put(self, key: str, value: JsonValue, arrays: Mapping[str, npt.NDArray[Any]] | None = None) -> None:
+        """Keep a value, and arrays with it, under a key. Replaces what was there.
+
+        Parameters
+        ----------
+        key : str
+            From `cache_key`.
+        value : JSON value
+            Not None, which would read as a miss.
+        arrays : mapping of str to np.ndarray, optional
+            Names in lower case with digits and underscores.
+
+        Raises
+        ------
+        TypeError
+            A value that JSON would change or cannot hold: tuples, keys that are no strings, numpy scalars.
+        ValueError
+            None, NaN or infinity as a value; an array of objects; a bad name or key.
+        BuildError
+            The disk is full or the folder cannot be written to.
+        """
+        if value is None:
+            raise ValueError("None cannot be cached: it would read as a miss")
+        if json.loads(_canonical(value)) != value:
+            raise TypeError("the value would not read back equal: use lists for tuples, and strings for keys")
+        blobs = {name: _npy(name, array) for name, array in (arrays or {}).items()}
+        body = {"key": key, "value": value, "arrays": {name: _digest(data) for name, data in blobs.items()}}
+        for name, data in blobs.items():
+            _write(self._array_path(key, name), data)
+        _write(self._path(key), _canonical({"checksum": _digest(_canonical(body)), "body": body}))
+
+    def _body(self, key: str) -> dict[str, Any] | None:
+        path = self._path(key)
+        data = _read(path)
+        if data is None:
+            return None
+        try:
+            entry = json.loads(data)
+            if entry["checksum"] == _digest(_canonical(entry["body"])) and entry["body"]["key"] == key:
+                return dict(entry["body"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            pass
+        log.warning("%s: torn or not an entry of this cache; its result is computed again", path)
+        return None
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is no cache key: 32 hex digits from cache_key() are")
+        return self.folder / key[:2] / f"{key}.json"
+
+    def _array_path(self, key: str, name: str) -> Path:
+        if not _ARRAY_NAME.fullmatch(name):
+            raise ValueError(f"array name {name!r}: use lower case letters, digits and underscores")
+        return self._path(key).with_suffix(f".{name}.npy")
+
+
+@dataclass
+class BuildLock:
+    """Holds a build folder for one build, for as long as a `with` block or the process lasts.
+
+    The lock is the system's (flock), so a build that was killed leaves none behind.
+
+    Parameters
+    ----------
+    folder : Path
+        The build folder; created if need be.
+
+    Raises
+    ------
+    BuildError
+        On entry: another build holds the folder, or it cannot be written to.
+
+    Examples
+    --------
+    >>>     >>> with BuildLock(Path(tempfile.mkdtemp())):
+    ...     pass
+    """
+
+    folder: Path
+    _handle: int | None = field(default=None, init=False, repr=False)
+
+    def __enter__(self) -> BuildLock:
+        path = self.folder / ".lock"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise _lock_error(path, error) from error
+        try:
+            self._lock(handle, path)
+        except BaseException:
+            os.close(handle)
+            raise
+        self._handle = handle
+        return self
+
+    def _lock(self, handle: int, path: Path) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pid = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise BuildError(
+                f"{self.folder}: another build (pid {pid}) is at work in this folder; wait until it has "
+                f"ended, stop it with 'kill -INT {pid}', or choose another folder"
+            ) from error
+        except OSError as error:
+            raise _lock_error(path, error) from error
+        try:
+            # The file stays after the build: if it were removed, two builds could lock two files of one name.
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)
+        except OSError as error:
+            raise _lock_error(path, error) from error
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def _canonical(value: Any) -> bytes:
+    """Encode as JSON, always the same for the same value. ASCII, so that odd file names survive."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _npy(name: str, array: npt.NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        np.save(buffer, array, allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(
+            f"array {name!r} of dtype {array.dtype}: only plain numbers can be cached"
+        ) from error
+    return buffer.getvalue()
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("%s: cannot be read (%s); its result is computed again", path, error)
+        return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    with replacing(path) as file:
+        file.write(data)
+
+
+def _lock_error(path: Path, error: OSError) -> BuildError:
+    return BuildError(
+        f"{path}: cannot be locked ({error.strerror or error}); choose a folder that you may write to, on a "
+        "file system that has locks"
+    )

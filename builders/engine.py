@@ -1,0 +1,556 @@
+"""Engines: how a stage is run over many items.
+
+A *stage* is a pure function from one item to one result. An engine runs it over a stream of `(key, item)`
+pairs and gives back one `Outcome` for each, whatever happens to the process that the stage runs in:
+
+==================================================== ===================================================
+what the stage does                                  what comes back
+==================================================== ===================================================
+returns a value                                      `Outcome(key, value, None)`
+raises `AudioError`, `TableError` or another         `Failure("rejected", message)`
+`StemloomError` about its item
+kills its process (segfault, abort, the system's     run once more with nothing beside it, then
+out-of-memory killer) or runs out of memory          `Failure("crash", how it ended)`
+takes longer than `timeout_s`                        `Failure("timeout", ...)`; its process is killed
+raises `BuildError` or `RecipeError`                 the error propagates: it is about the whole run, as
+                                                     a full disk is, and every other item would fail too
+raises anything else                                 the error propagates, with the worker's traceback:
+                                                     it is a bug
+==================================================== ===================================================
+
+Conventions
+-----------
+- Outcomes come in the **order of completion**, so that one slow item holds nobody up: sort by key before
+  writing a table. The set of outcomes does not depend on `jobs`.
+- Items are taken from the iterable as workers need them, from the caller's thread. At most
+  `ITEMS_PER_WORKER * jobs` are with the workers, and about `jobs` more wait for their second try.
+- Stages, items and results cross process borders: they must pickle. A stage is a function of a module, a
+  `partial` of one, or an object with `__call__`. A script that starts an engine needs
+  `if __name__ == "__main__":`.
+- Workers are started by spawn (never fork: threads and CUDA do not survive it), compute with one thread,
+  ignore Ctrl-C (the driver ends them), write no core files, and die with their driver, even when that is
+  killed by SIGKILL.
+
+Each worker has a pebble pool of its own, which is thrown away with the worker at its first accident. In a
+pool that is shared, a worker that dies between taking an item and saying so, or while it holds the pool's
+pipe, can stall the others.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import pickle
+import resource
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing import parent_process, resource_tracker
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from manifests.errors import BuildError, RecipeError, StemloomError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+FailureKind: TypeAlias = Literal["crash", "timeout", "rejected"]
+
+log = logging.getLogger(__name__)
+
+ITEMS_PER_WORKER = 2
+"""One that runs and one that waits in the worker's pipe, so that it need not wait for the driver."""
+
+_POLL_S = 1.0
+_MAX_FAILED_STARTS = 3
+_ONE_THREAD = dict.fromkeys(
+    (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "BLIS_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+        "NUMBA_NUM_THREADS",
+    ),
+    "1",
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an item has no result.
+
+    Attributes
+    ----------
+    kind : {'crash', 'timeout', 'rejected'}
+        See the module's table.
+    detail : str
+        For people: the error's message, the signal that ended the worker, the limit that was passed.
+    """
+
+    kind: FailureKind
+    detail: str
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """What became of one item: a result, or a failure.
+
+    Attributes
+    ----------
+    key : str
+        The item's key.
+    result : Result or None
+        What the stage returned; None when it failed.
+    error : Failure or None
+        None when the stage returned.
+    """
+
+    key: str
+    result: Result | None
+    error: Failure | None
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Runs stages in worker processes on this machine.
+
+    Parameters
+    ----------
+    jobs : int
+        Number of worker processes. 0 runs the stage in the calling process, for debugging: same outcomes, but
+        no time or memory limit, and a stage that crashes takes the caller along.
+    timeout_s : float or None
+        Seconds that one item may take, counted from when a worker starts on it. None: no limit.
+    max_memory_bytes : int or None
+        Bytes of private memory that one worker may hold, its interpreter and libraries included. Enforced
+        by Linux only (RLIMIT_DATA). None: no limit.
+
+    Raises
+    ------
+    RecipeError
+        A number below its range.
+    """
+
+    jobs: int
+    timeout_s: float | None = None
+    max_memory_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.jobs < 0:
+            raise RecipeError(f"jobs is {self.jobs}; give the number of worker processes, or 0 for none")
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise RecipeError(f"timeout_s is {self.timeout_s}; give seconds above 0, or None for no limit")
+        if self.max_memory_bytes is not None and self.max_memory_bytes <= 0:
+            raise RecipeError(
+                f"max_memory_bytes is {self.max_memory_bytes}; give bytes above 0, or None for no limit"
+            )
+
+    def run(
+        self, stage: Callable[[Item], Result], items: Iterable[tuple[str, Item]]
+    ) -> Iterator[Outcome[Result]]:
+        """Run a stage over items.
+
+        Closing the iterator, or an exception in the loop over it (Ctrl-C included), stops the workers at
+        once.
+
+        Parameters
+        ----------
+        stage : callable
+            A pure function from one item to one result.
+        items : iterable of (str, Item)
+            Keys and items, taken as they are needed.
+
+        Yields
+        ------
+        Outcome
+            One for each item, in the order of completion.
+
+        Raises
+        ------
+        BuildError, RecipeError
+            Raised by the stage: the run cannot go on.
+        RuntimeError
+            Workers cannot be started.
+        Exception
+            Any other exception of the stage, with a note that holds the key and the worker's traceback.
+        """
+        if self.jobs == 0:
+            yield from _run_here(stage, items)
+            return
+        crew: _Crew[Result] = _Crew(self, pickle.dumps(stage), iter(items))
+        try:
+            yield from crew.outcomes()
+        finally:
+            crew.stop()
+
+
+def _run_here(
+    stage: Callable[[Item], Result], items: Iterable[tuple[str, Item]]
+) -> Iterator[Outcome[Result]]:
+    for key, item in items:
+        try:
+            outcome = Outcome(key, stage(item), None)
+        except (BuildError, RecipeError):
+            raise
+        except StemloomError as error:
+            outcome = Outcome(key, None, Failure("rejected", str(error)))
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                error.add_note(f"raised by the stage on item {key!r}")
+                raise
+            outcome = Outcome(key, None, Failure("crash", f"out of memory: {error}"))
+        yield outcome
+
+
+@dataclass(frozen=True)
+class _Task:
+    key: str
+    payload: bytes
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """What a worker sends back: only text and bytes, so that nothing can fail on its way through a pipe."""
+
+    kind: Literal["done", "rejected", "memory", "fatal"]
+    payload: bytes = b""
+    text: str = ""
+
+
+class _OneProcessContext(SpawnContext):
+    """A spawn context that starts one worker and refuses another.
+
+    pebble replaces a worker that died. The refusal breaks the pool instead, which settles each of its
+    futures: also those that pebble would forget, as when a library ends the worker with exit code 0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process: _WorkerProcess | None = None
+
+    def Process(self, *args: Any, **kwargs: Any) -> _WorkerProcess:  # type: ignore[override]
+        if self.process is not None:
+            raise ChildProcessError("the worker has ended")
+        self.process = _WorkerProcess(*args, **kwargs)
+        return self.process
+
+
+class _WorkerProcess(SpawnProcess):
+    """A process that starts with one-threaded libraries and Ctrl-C held back."""
+
+    def start(self) -> None:
+        # The tracker would be started on the way, and its start lets SIGINT through again.
+        resource_tracker.ensure_running()
+        with _worker_environment():
+            super().start()
+
+
+_environment_lock = threading.Lock()
+
+
+@contextmanager
+def _worker_environment() -> Iterator[None]:
+    """Set what a process inherits, for as long as it takes to start one.
+
+    The number of threads is read when BLAS is loaded, before any code of ours runs in the worker; so it goes
+    into the driver's environment and out again. A blocked SIGINT is inherited too: Ctrl-C during the worker's
+    imports, before it can ignore it, would fill the screen with tracebacks.
+    """
+    with _environment_lock:
+        saved = {name: os.environ.get(name) for name in _ONE_THREAD}
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        os.environ.update(_ONE_THREAD)
+        try:
+            yield
+        finally:
+            for name, value in saved.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+class _Worker:
+    """One process behind a pebble pool of its own, from its start to its first accident.
+
+    `tasks` holds what the process has been given, the one at work first. The very first is no item but the
+    report that the worker is ready, with None for its task: it tells a worker that cannot start from an item
+    that crashes.
+    """
+
+    def __init__(self, stage: bytes, engine: LocalEngine) -> None:
+        self.timeout_s = engine.timeout_s
+        self.context = _OneProcessContext()
+        self.pool = ProcessPool(
+            max_workers=1,
+            initializer=_prepare_worker,
+            initargs=(stage, engine.max_memory_bytes),
+            context=self.context,
+        )
+        self.tasks: deque[tuple[_Task | None, Future[_Reply]]] = deque()
+
+    def start(self) -> None:
+        self.tasks.append((None, self.pool.schedule(_report_ready)))
+
+    def submit(self, task: _Task) -> None:
+        future: Future[_Reply]
+        try:
+            future = self.pool.schedule(_run_stage, args=(task.payload,), timeout=self.timeout_s)
+        except RuntimeError as error:  # the process ended while it had nothing to do
+            future = Future()
+            future.set_exception(BrokenProcessPool(str(error)))
+        self.tasks.append((task, future))
+
+    def accident(self) -> BaseException | None:
+        """What happened to the first task's process; None when the task is done or still at work."""
+        future = self.tasks[0][1]
+        if future.done():
+            return future.exception()
+        # A task that reaches a pool while it breaks is never settled. The second look is for one settled now.
+        if self.pool.active or future.done():
+            return None
+        return BrokenProcessPool("the pool has stopped")
+
+    def end(self) -> str:
+        """How the process ended, in words."""
+        code = self.context.process.exitcode if self.context.process is not None else None
+        if code is None:
+            return "the worker was lost"
+        if code >= 0:
+            return f"the worker exited with code {code}"
+        if -code == signal.SIGKILL:
+            return "the worker was ended by SIGKILL, as the system does when memory runs out"
+        names = {number.value: number.name for number in signal.Signals}
+        return f"the worker was ended by {names.get(-code, f'signal {-code}')}"
+
+    def stop(self) -> None:
+        # Left to pebble, a stage deep in C code is asked kindly and then waited for, 3 s for each worker.
+        if self.context.process is not None and self.context.process.pid is not None:
+            self.context.process.kill()
+        self.pool.stop()  # type: ignore[no-untyped-call]
+
+    def join(self) -> None:
+        self.pool.join()
+
+
+@dataclass
+class _Crew(Generic[Result]):
+    """The state of one run."""
+
+    engine: LocalEngine
+    stage: bytes
+    items: Iterator[tuple[str, Any]]
+    workers: list[_Worker] = field(default_factory=list)
+    returned: deque[_Task] = field(default_factory=deque)  # waited behind an accident, never started
+    suspects: deque[_Task] = field(default_factory=deque)  # crashed once, to be run alone
+    is_draining: bool = False  # no new items are started, so that the suspects can run alone
+    failed_starts: int = 0
+
+    def outcomes(self) -> Iterator[Outcome[Result]]:
+        while self.fill():
+            heads = [worker.tasks[0][1] for worker in self.workers if worker.tasks]
+            wait(heads, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+            for worker in tuple(self.workers):
+                yield from self.collect(worker)
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.stop()
+        for worker in self.workers:
+            worker.join()
+
+    def fill(self) -> bool:
+        """Hand out tasks. False when everything is done."""
+        self.is_draining = self.is_draining or len(self.suspects) >= self.engine.jobs
+        while not self.is_draining and self.has_room():
+            task = self.next_task()
+            if task is None:
+                self.is_draining = bool(self.suspects)
+                break
+            self.free_worker().submit(task)
+        is_busy = any(worker.tasks for worker in self.workers)
+        if is_busy or not self.is_draining:
+            return is_busy
+        if not self.suspects:
+            self.is_draining = False
+            return self.fill()
+        self.free_worker().submit(self.suspects.popleft())
+        return True
+
+    def next_task(self) -> _Task | None:
+        if self.returned:
+            return self.returned.popleft()
+        for key, item in self.items:
+            return _Task(key, pickle.dumps(item))
+        return None
+
+    def has_room(self) -> bool:
+        return len(self.workers) < self.engine.jobs or any(
+            len(worker.tasks) < ITEMS_PER_WORKER for worker in self.workers
+        )
+
+    def free_worker(self) -> _Worker:
+        """Return an idle worker if there is one, else a new one, else the one with the least to do."""
+        least = min(self.workers, key=lambda worker: len(worker.tasks), default=None)
+        if least is not None and (not least.tasks or len(self.workers) >= self.engine.jobs):
+            return least
+        worker = _Worker(self.stage, self.engine)
+        self.workers.append(worker)  # before it starts: Ctrl-C may come in between
+        worker.start()
+        return worker
+
+    def collect(self, worker: _Worker) -> Iterator[Outcome[Result]]:
+        """Give the outcomes of a worker's finished tasks, and clear up after its accident if it had one."""
+        while worker.tasks and (accident := worker.accident()) is None:
+            task, future = worker.tasks[0]
+            if not future.done():
+                return
+            worker.tasks.popleft()
+            outcome = self.settle(task, future.result())
+            if outcome is not None:
+                yield outcome
+        if worker.tasks and accident is not None:
+            self.workers.remove(worker)
+            worker.stop()
+            worker.join()
+            outcome = self.bury(worker, accident)
+            if outcome is not None:
+                yield outcome
+
+    def settle(self, task: _Task | None, reply: _Reply) -> Outcome[Result] | None:
+        """Turn a reply into an outcome. None when there is none yet."""
+        if reply.kind == "fatal":
+            error = RuntimeError("the stage raised something that does not pickle; its traceback follows")
+            if reply.payload:
+                error = pickle.loads(reply.payload)
+            where = "while it was loaded" if task is None else f"on item {task.key!r}"
+            error.add_note(f"raised by the stage {where}, in a worker:\n{reply.text}")
+            raise error
+        if task is None:
+            self.failed_starts = 0
+            return None
+        if reply.kind == "done":
+            return Outcome(task.key, pickle.loads(reply.payload), None)
+        if reply.kind == "rejected":
+            return Outcome(task.key, None, Failure("rejected", reply.text))
+        return self.crash(task, reply.text)
+
+    def crash(self, task: _Task, detail: str) -> Outcome[Result] | None:
+        if task.attempt == 1:
+            log.info("item %r: %s; it will be run once more, alone", task.key, detail)
+            self.suspects.append(replace(task, attempt=2))
+            return None
+        return Outcome(task.key, None, Failure("crash", detail))
+
+    def bury(self, worker: _Worker, accident: BaseException) -> Outcome[Result] | None:
+        """Charge an accident to the task that was at work, and take back those that waited behind it."""
+        first, _ = worker.tasks.popleft()
+        for task, _ in reversed(worker.tasks):
+            if task is not None:
+                (self.returned if task.attempt == 1 else self.suspects).appendleft(task)
+        if first is None:
+            self.failed_starts += 1
+            if self.failed_starts >= _MAX_FAILED_STARTS:
+                raise RuntimeError(
+                    f"{worker.end()} before it could start on an item, {self.failed_starts} times in a row; "
+                    "its own message is above. A script that starts an engine needs "
+                    "'if __name__ == \"__main__\":' around that; if memory is short, lower jobs; jobs=0 runs "
+                    "the stage in this process"
+                ) from accident
+            return None
+        if isinstance(accident, TimeoutError):
+            return Outcome(
+                first.key, None, Failure("timeout", f"took longer than {self.engine.timeout_s:g} s")
+            )
+        if isinstance(accident, (ProcessExpired, BrokenProcessPool)):
+            return self.crash(first, worker.end())
+        raise accident
+
+
+# The worker's side. Each worker process serves one run, so what it needs is kept in the module.
+
+_stage: Callable[[Any], Any] | None = None
+_stage_problem: _Reply | None = None
+
+
+def _prepare_worker(stage: bytes, max_memory_bytes: int | None) -> None:
+    global _stage, _stage_problem
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # pebble's handler waits for C code to return
+    threading.Thread(target=_die_with_driver, name="die-with-driver", daemon=True).start()
+    _lower_limit(resource.RLIMIT_CORE, 0)
+    if max_memory_bytes is not None:
+        _lower_limit(resource.RLIMIT_DATA, max_memory_bytes)
+    try:
+        _stage = pickle.loads(stage)
+    except BaseException as error:
+        _stage_problem = _fatal(error)
+
+
+def _die_with_driver() -> None:
+    # Not PR_SET_PDEATHSIG: that also fires when only the thread that started the worker ends.
+    driver = parent_process()
+    if driver is not None:
+        driver.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _lower_limit(kind: int, limit: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(kind, (limit, hard))
+
+
+def _report_ready() -> _Reply:
+    return _stage_problem or _Reply("done")
+
+
+def _run_stage(payload: bytes) -> _Reply:
+    try:
+        if _stage is None:
+            raise RuntimeError("the worker has no stage")
+        return _Reply("done", pickle.dumps(_stage(pickle.loads(payload))))
+    except (BuildError, RecipeError) as error:
+        return _fatal(error)
+    except StemloomError as error:
+        return _Reply("rejected", text=str(error))
+    except BaseException as error:
+        if _is_out_of_memory(error):
+            return _Reply("memory", text=f"out of memory: {error}")
+        return _fatal(error)
+
+
+def _fatal(error: BaseException) -> _Reply:
+    """Pack an exception. One that does not survive pickling is sent as its text.
+
+    So is `SystemExit`: raised again in the driver it would end the run without a word.
+    """
+    text = "".join(traceback.format_exception(error))
+    try:
+        payload = pickle.dumps(error)
+        pickle.loads(payload)
+    except Exception:
+        return _Reply("fatal", text=text)
+    return _Reply("fatal", payload if isinstance(error, Exception) else b"", text)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch raises a RuntimeError, on the CPU and on a GPU.
+    texts = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )

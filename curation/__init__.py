@@ -1,0 +1,1 @@
+"""What we know about tracks and stems: pure functions on arrays and tables."""

@@ -1,0 +1,112 @@
+"""What headers claim, against files whose truth is known."""
+
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+
+from manifests.containers import MpegLength, mpeg_length, ogg_last_page_start, refuse_cut_short
+from manifests.errors import AudioError
+from tests.manifests.damage import without_length_header
+from tests.synthesis import tone
+
+RATE = 44100
+
+
+def mp3(path, mode):
+    soundfile.write(path, tone(440, 2 * RATE).T, RATE, bitrate_mode=mode, compression_level=0.5)
+    return path
+
+
+def test_an_mpeg_length_header_is_believed(tmp_path):
+    length = mpeg_length(mp3(tmp_path / "a.mp3", "VARIABLE"))
+    assert length is not None
+    assert length.declared
+    # Encoder delay and padding fill whole MPEG frames.
+    assert length.num_frames % 1152 == 0
+    assert 2 * RATE <= length.num_frames < 2 * RATE + 4 * 1152
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+def test_without_a_length_header_the_frames_are_counted(tmp_path, mode):
+    path = mp3(tmp_path / "a.mp3", mode)
+    declared = mpeg_length(path)
+    counted = mpeg_length(without_length_header(path))
+    assert counted == MpegLength(declared.num_frames, declared=False)
+
+
+def test_tags_and_garbage_between_frames_do_not_change_the_count(tmp_path):
+    path = without_length_header(mp3(tmp_path / "a.mp3", "CONSTANT"))
+    plain = mpeg_length(path)
+    data = path.read_bytes()
+    third = data.index(data[:2], data.index(data[:2], 4) + 4)
+    tag = b"ID3\x04\x00\x00" + bytes([0, 0, 4, 0]) + b"\xff" * 512
+    path.write_bytes(tag + data[:third] + b"\xff\x00garbage" + data[third:] + b"TAG" + bytes(125))
+    assert mpeg_length(path) == plain
+
+
+def test_low_sample_rates_have_half_as_long_mpeg_frames(tmp_path):
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, tone(440, 22050, 22050).T, 22050, bitrate_mode="CONSTANT", compression_level=0.5)
+    declared = mpeg_length(path)
+    assert 22050 <= declared.num_frames < 22050 + 5 * 576
+    assert mpeg_length(without_length_header(path)).num_frames == declared.num_frames
+
+
+def test_a_vbri_header_is_believed(tmp_path):
+    path = without_length_header(mp3(tmp_path / "a.mp3", "CONSTANT"))
+    data = bytearray(path.read_bytes())
+    data[36:54] = struct.pack(">4sHHHII", b"VBRI", 1, 0, 75, len(data), 1234)
+    path.write_bytes(data)
+    assert mpeg_length(path) == MpegLength(1234 * 1152, declared=True)
+
+
+def test_what_is_not_mpeg_has_no_mpeg_length(tmp_path):
+    path = tmp_path / "a.mp3"
+    path.write_bytes(bytes(range(256)) * 100)
+    assert mpeg_length(path) is None
+
+
+def test_the_last_ogg_page_starts_where_the_page_before_it_ends(tmp_path):
+    path = tmp_path / "a.ogg"
+    with soundfile.SoundFile(path, "w", RATE, 2, format="OGG", subtype="VORBIS") as file:
+        for _ in range(6):
+            file.write(np.random.default_rng(3).uniform(-0.5, 0.5, (RATE, 2)))
+    data = path.read_bytes()
+    pages = [at for at in range(len(data)) if data[at : at + 5] == b"OggS\0"]
+    granules = [struct.unpack_from("<q", data, at + 6)[0] for at in pages]
+    assert granules[-1] == 6 * RATE
+    assert ogg_last_page_start(path) == granules[-2] < 6 * RATE
+
+
+def test_one_ogg_page_starts_at_zero(tmp_path):
+    path = tmp_path / "a.ogg"
+    path.write_bytes(b"OggS\0\4" + struct.pack("<qIII", 100, 1, 0, 0) + b"\0")
+    assert ogg_last_page_start(path) == 0
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".aiff", ".ogg", ".mp3"])
+def test_whole_files_pass_and_files_without_their_last_tenth_do_not(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    # Noise, so that the last Ogg page is a long one.
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, (2 * RATE, 2)), RATE)
+    refuse_cut_short(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 9 // 10])
+    with pytest.raises(
+        AudioError, match=rf"a{suffix}: cut short: .* claims \d+ bytes and the file has \d+; copy"
+    ):
+        refuse_cut_short(path)
+
+
+def test_a_file_of_another_kind_passes(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"hello")
+    refuse_cut_short(path)
+
+
+def test_endless_empty_chunks_do_not_keep_us_busy(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 200_000 + b"data\xf0\xff\xff\x0f")
+    refuse_cut_short(path)
