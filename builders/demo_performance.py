@@ -238,7 +238,7 @@ def _room(rng: np.random.Generator, send: Audio, decay_seconds: float) -> Audio:
 
 def _convolved(send: Audio, tail: Audio) -> Audio:
     """Convolution of each channel with its own tail, by overlap-add, as long as `send`."""
-    size = 1 << 18
+    size = scipy.fft.next_fast_len(min(1 << 18, send.shape[-1] + tail.shape[-1]), real=True)
     hop = size - tail.shape[-1] + 1
     response = scipy.fft.rfft(tail, size, axis=-1)
     out = np.zeros((2, send.shape[-1] + size), dtype=np.float32)

@@ -22,8 +22,8 @@ Conventions
 -----------
 - Outcomes come in the **order of completion**, so that one slow item holds nobody up: sort by key before
   writing a table. The set of outcomes does not depend on `jobs`.
-- Items are taken from the iterable as workers need them, from the caller's thread. At most
-  `ITEMS_PER_WORKER * jobs` are with the workers, and about `jobs` more wait for their second try.
+- Items are taken from the iterable as workers need them, in the caller's thread. At most `jobs` are with the
+  workers, as many may be finished but not yet fetched, and as many may wait for their second try.
 - Stages, items and results cross process borders: they must pickle. A stage is a function of a module, a
   `partial` of one, or an object with `__call__`. A script that starts an engine needs
   `if __name__ == "__main__":`.
@@ -31,9 +31,10 @@ Conventions
   ignore Ctrl-C (the driver ends them), write no core files, and die with their driver, even when that is
   killed by SIGKILL.
 
-Each worker has a pebble pool of its own, which is thrown away with the worker at its first accident. In a
-pool that is shared, a worker that dies between taking an item and saying so, or while it holds the pool's
-pipe, can stall the others.
+Each worker has a pebble pool of its own, holds one item at a time, and is thrown away with its pool at its
+first accident: so there is no doubt about which item was at fault. In a pool that is shared, a worker that
+dies between taking an item and saying so, or while it holds the pool's pipe, can stall the others, and a
+result that the driver has not read yet can take the blame for the crash that follows it.
 """
 
 from __future__ import annotations
@@ -65,9 +66,6 @@ Result = TypeVar("Result")
 FailureKind: TypeAlias = Literal["crash", "timeout", "rejected"]
 
 log = logging.getLogger(__name__)
-
-ITEMS_PER_WORKER = 2
-"""One that runs and one that waits in the worker's pipe, so that it need not wait for the driver."""
 
 _POLL_S = 1.0
 _MAX_FAILED_STARTS = 3
@@ -285,9 +283,8 @@ def _worker_environment() -> Iterator[None]:
 class _Worker:
     """One process behind a pebble pool of its own, from its start to its first accident.
 
-    `tasks` holds what the process has been given, the one at work first. The very first is no item but the
-    report that the worker is ready, with None for its task: it tells a worker that cannot start from an item
-    that crashes.
+    `future` is what the driver waits for: first the report that the worker is ready, which tells a worker
+    that cannot start from an item that crashes; then one task after another.
     """
 
     def __init__(self, stage: bytes, engine: LocalEngine) -> None:
@@ -299,29 +296,21 @@ class _Worker:
             initargs=(stage, engine.max_memory_bytes),
             context=self.context,
         )
-        self.tasks: deque[tuple[_Task | None, Future[_Reply]]] = deque()
+        self.is_ready = False
+        self.task: _Task | None = None
+        self.future: Future[_Reply] = Future()
 
-    def start(self) -> None:
-        self.tasks.append((None, self.pool.schedule(_report_ready)))
+    def start(self, task: _Task) -> None:
+        self.task = task
+        self.future = self.pool.schedule(_report_ready)
 
     def submit(self, task: _Task) -> None:
-        future: Future[_Reply]
+        self.task = task
         try:
-            future = self.pool.schedule(_run_stage, args=(task.payload,), timeout=self.timeout_s)
+            self.future = self.pool.schedule(_run_stage, args=(task.payload,), timeout=self.timeout_s)
         except RuntimeError as error:  # the process ended while it had nothing to do
-            future = Future()
-            future.set_exception(BrokenProcessPool(str(error)))
-        self.tasks.append((task, future))
-
-    def accident(self) -> BaseException | None:
-        """What happened to the first task's process; None when the task is done or still at work."""
-        future = self.tasks[0][1]
-        if future.done():
-            return future.exception()
-        # A task that reaches a pool while it breaks is never settled. The second look is for one settled now.
-        if self.pool.active or future.done():
-            return None
-        return BrokenProcessPool("the pool has stopped")
+            self.future = Future()
+            self.future.set_exception(BrokenProcessPool(str(error)))
 
     def end(self) -> str:
         """How the process ended, in words."""
@@ -353,17 +342,18 @@ class _Crew(Generic[Result]):
     stage: bytes
     items: Iterator[tuple[str, Any]]
     workers: list[_Worker] = field(default_factory=list)
-    returned: deque[_Task] = field(default_factory=deque)  # waited behind an accident, never started
+    returned: deque[_Task] = field(default_factory=deque)  # from workers that could not start
     suspects: deque[_Task] = field(default_factory=deque)  # crashed once, to be run alone
     is_draining: bool = False  # no new items are started, so that the suspects can run alone
     failed_starts: int = 0
 
     def outcomes(self) -> Iterator[Outcome[Result]]:
         while self.fill():
-            heads = [worker.tasks[0][1] for worker in self.workers if worker.tasks]
-            wait(heads, timeout=_POLL_S, return_when=FIRST_COMPLETED)
-            for worker in tuple(self.workers):
-                yield from self.collect(worker)
+            futures = [worker.future for worker in self.workers if worker.task is not None]
+            wait(futures, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+            found = [self.collect(worker) for worker in tuple(self.workers)]
+            self.fill()  # now, so that the workers go on while the caller deals with what was found
+            yield from (outcome for outcome in found if outcome is not None)
 
     def stop(self) -> None:
         for worker in self.workers:
@@ -374,20 +364,23 @@ class _Crew(Generic[Result]):
     def fill(self) -> bool:
         """Hand out tasks. False when everything is done."""
         self.is_draining = self.is_draining or len(self.suspects) >= self.engine.jobs
-        while not self.is_draining and self.has_room():
+        while not self.is_draining and self.num_busy < self.engine.jobs:
             task = self.next_task()
             if task is None:
                 self.is_draining = bool(self.suspects)
                 break
-            self.free_worker().submit(task)
-        is_busy = any(worker.tasks for worker in self.workers)
-        if is_busy or not self.is_draining:
-            return is_busy
+            self.give(task)
+        if self.num_busy or not self.is_draining:
+            return self.num_busy > 0
         if not self.suspects:
             self.is_draining = False
             return self.fill()
-        self.free_worker().submit(self.suspects.popleft())
+        self.give(self.suspects.popleft())
         return True
+
+    @property
+    def num_busy(self) -> int:
+        return sum(worker.task is not None for worker in self.workers)
 
     def next_task(self) -> _Task | None:
         if self.returned:
@@ -396,56 +389,56 @@ class _Crew(Generic[Result]):
             return _Task(key, pickle.dumps(item))
         return None
 
-    def has_room(self) -> bool:
-        return len(self.workers) < self.engine.jobs or any(
-            len(worker.tasks) < ITEMS_PER_WORKER for worker in self.workers
-        )
-
-    def free_worker(self) -> _Worker:
-        """Return an idle worker if there is one, else a new one, else the one with the least to do."""
-        least = min(self.workers, key=lambda worker: len(worker.tasks), default=None)
-        if least is not None and (not least.tasks or len(self.workers) >= self.engine.jobs):
-            return least
+    def give(self, task: _Task) -> None:
+        """Give a task to an idle worker, or to a new one."""
+        for worker in self.workers:
+            if worker.task is None:
+                worker.submit(task)
+                return
         worker = _Worker(self.stage, self.engine)
         self.workers.append(worker)  # before it starts: Ctrl-C may come in between
-        worker.start()
-        return worker
+        worker.start(task)
 
-    def collect(self, worker: _Worker) -> Iterator[Outcome[Result]]:
-        """Give the outcomes of a worker's finished tasks, and clear up after its accident if it had one."""
-        while worker.tasks and (accident := worker.accident()) is None:
-            task, future = worker.tasks[0]
-            if not future.done():
-                return
-            worker.tasks.popleft()
-            outcome = self.settle(task, future.result())
-            if outcome is not None:
-                yield outcome
-        if worker.tasks and accident is not None:
+    def collect(self, worker: _Worker) -> Outcome[Result] | None:
+        """Return the outcome of a worker's task if there is one, and clear up after an accident."""
+        task = worker.task
+        is_lost = not worker.pool.active  # looked at first: what it settles on its way out still counts
+        if task is None or not (worker.future.done() or is_lost):
+            return None
+        # A task that reaches a pool while it breaks is never settled.
+        is_settled = worker.future.done()
+        accident = worker.future.exception() if is_settled else BrokenProcessPool("the pool has stopped")
+        if accident is not None:
             self.workers.remove(worker)
             worker.stop()
             worker.join()
-            outcome = self.bury(worker, accident)
-            if outcome is not None:
-                yield outcome
+            return self.bury(worker, task, accident)
+        reply = worker.future.result()
+        if worker.is_ready:
+            worker.task = None
+            return self.settle(task, reply)
+        self.raise_if_fatal(reply, "while it was loaded")
+        self.failed_starts = 0
+        worker.is_ready = True
+        worker.submit(task)
+        return None
 
-    def settle(self, task: _Task | None, reply: _Reply) -> Outcome[Result] | None:
+    def settle(self, task: _Task, reply: _Reply) -> Outcome[Result] | None:
         """Turn a reply into an outcome. None when there is none yet."""
-        if reply.kind == "fatal":
-            error = RuntimeError("the stage raised something that does not pickle; its traceback follows")
-            if reply.payload:
-                error = pickle.loads(reply.payload)
-            where = "while it was loaded" if task is None else f"on item {task.key!r}"
-            error.add_note(f"raised by the stage {where}, in a worker:\n{reply.text}")
-            raise error
-        if task is None:
-            self.failed_starts = 0
-            return None
+        self.raise_if_fatal(reply, f"on item {task.key!r}")
         if reply.kind == "done":
             return Outcome(task.key, pickle.loads(reply.payload), None)
         if reply.kind == "rejected":
             return Outcome(task.key, None, Failure("rejected", reply.text))
         return self.crash(task, reply.text)
+
+    def raise_if_fatal(self, reply: _Reply, where: str) -> None:
+        if reply.kind == "fatal":
+            error = RuntimeError("the stage raised something that does not pickle; its traceback follows")
+            if reply.payload:
+                error = pickle.loads(reply.payload)
+            error.add_note(f"raised by the stage {where}, in a worker:\n{reply.text}")
+            raise error
 
     def crash(self, task: _Task, detail: str) -> Outcome[Result] | None:
         if task.attempt == 1:
@@ -454,13 +447,10 @@ class _Crew(Generic[Result]):
             return None
         return Outcome(task.key, None, Failure("crash", detail))
 
-    def bury(self, worker: _Worker, accident: BaseException) -> Outcome[Result] | None:
-        """Charge an accident to the task that was at work, and take back those that waited behind it."""
-        first, _ = worker.tasks.popleft()
-        for task, _ in reversed(worker.tasks):
-            if task is not None:
-                (self.returned if task.attempt == 1 else self.suspects).appendleft(task)
-        if first is None:
+    def bury(self, worker: _Worker, task: _Task, accident: BaseException) -> Outcome[Result] | None:
+        """Charge an accident to the task that was at work, or to nobody if the worker never got that far."""
+        if not worker.is_ready:
+            (self.returned if task.attempt == 1 else self.suspects).appendleft(task)
             self.failed_starts += 1
             if self.failed_starts >= _MAX_FAILED_STARTS:
                 raise RuntimeError(
@@ -471,11 +461,10 @@ class _Crew(Generic[Result]):
                 ) from accident
             return None
         if isinstance(accident, TimeoutError):
-            return Outcome(
-                first.key, None, Failure("timeout", f"took longer than {self.engine.timeout_s:g} s")
-            )
+            detail = f"took longer than {self.engine.timeout_s:g} s"
+            return Outcome(task.key, None, Failure("timeout", detail))
         if isinstance(accident, (ProcessExpired, BrokenProcessPool)):
-            return self.crash(first, worker.end())
+            return self.crash(task, worker.end())
         raise accident
 
 

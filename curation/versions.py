@@ -141,6 +141,8 @@ _PLAIN_LETTERS = str.maketrans(
         "&": " and ",
     }
 )
+_APOSTROPHES = re.compile("['’‘`´]")
+_ASCII_GAPS = re.compile("[^0-9a-z]+")
 _GUEST_CREDIT = re.compile(r"[\s(\[]+(?:feat\.?|ft\.?|featuring|starring)\s+", re.IGNORECASE)
 _CREDIT_BREAK = re.compile(
     r"\s*[;；、，\0]\s*|,\s+(?!the$)|\s+(?:&|＆|x|X|×|vs\.?|versus|\+|/|／)\s+|(?<=[^/]{3})/(?=[^/]{3})",
@@ -258,11 +260,14 @@ def _credits(credit: str) -> list[str]:
 
 def _words(folded: str) -> str:
     """Letters, digits and their marks; apostrophes join, everything else parts."""
+    text = _APOSTROPHES.sub("", folded)
+    if text.isascii():
+        return " ".join(_ASCII_GAPS.sub(" ", text).split())
     kept: list[str] = []
-    for c in folded:
+    for c in text:
         if c.isalnum() or (kept and kept[-1] != " " and unicodedata.category(c).startswith("M")):
             kept.append(c)
-        elif c not in "'’‘`´":
+        else:
             kept.append(" ")
     return " ".join("".join(kept).split())
 

@@ -47,8 +47,9 @@ _VORBIS_MAX_BLOCK = 8192
 class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile ships no types
     """A sound file that seeks only when told to.
 
-    `soundfile` seeks after every read of a seekable file, to where the read ended. In MP3 and FLAC that is
-    neither free nor always true: a variable bit rate stream read in blocks loses samples at their borders.
+    `soundfile` seeks after every read of a seekable file, to where the read ended. In MP3 that is not free,
+    and wrong where a frame needs more of those before it than libmpg123 goes back; in FLAC without a length
+    it fails.
     """
 
     def seekable(self) -> bool:
@@ -94,8 +95,7 @@ def opened(path: Path, whole: bool) -> Iterator[Source]:
     path : Path
         An audio file.
     whole : bool
-        True when the length matters, so that the container is checked for missing bytes. A crop does not need
-        it.
+        True when the length matters, so that the container is checked for missing bytes.
 
     Yields
     ------
@@ -181,8 +181,7 @@ def _libsndfile_chunks(
             if position:
                 file.seek(position)
             while position < end:
-                # Up to the crop first, then the crop. Not more than is left: a small file costs a small
-                # buffer.
+                # Up to the crop first, then the crop.
                 wanted = (start_frame if position < start_frame else end) - position
                 chunk = file.read(min(wanted, chunk_frames), dtype="float32", always_2d=True)
                 if not len(chunk):
@@ -293,6 +292,10 @@ def _ffmpeg_frames(
                 if frame.pts is None or time_base is None:
                     raise AudioError(f"{path}: has no time stamps after a seek; re-encode it")
                 position = round((frame.pts - origin) * time_base * rate)
+                if position > start_frame:
+                    # The seek went too far: this container's index is no help.
+                    yield from _ffmpeg_frames(path, container, rate, channels, 0)
+                    return
             audio = _as_float32(path, frame)
             if frame.sample_rate != rate or len(audio) != channels:
                 raise AudioError(

@@ -208,6 +208,8 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
             arrow = file.read()
     except (OSError, pyarrow.ArrowException) as error:
         raise TableError(f"{path}: cannot be read as Parquet ({error}); {fix}") from error
+    # What pandas adds for an index that has no name (a person may have cut rows out and saved the rest).
+    arrow = arrow.select([key for key in arrow.column_names if not key.startswith("__index_level_")])
     frame = arrow.to_pandas(types_mapper=_PANDAS_TYPES.get, ignore_metadata=True)
     return validated(name, frame, str(path), fix)
 

@@ -38,6 +38,25 @@ def test_an_exception_leaves_the_old_file_and_passes_through(tmp_path):
     assert os.listdir(tmp_path) == ["a.bin"]
 
 
+def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+    path, calls = tmp_path / "a.bin", []
+    fsync, replace = os.fsync, os.replace
+
+    def recorded_fsync(descriptor):
+        calls.append(("fsync", os.fstat(descriptor).st_size if not path.exists() else "folder"))
+        fsync(descriptor)
+
+    def recorded_replace(source, target):
+        calls.append(("replace", target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", recorded_replace)
+    with replacing(path) as file:
+        file.write(b"12345")
+    assert calls == [("fsync", 5), ("replace", path), ("fsync", "folder")]
+
+
 def test_others_may_read_what_was_written(tmp_path):
     before = os.umask(0o022)
     try:
@@ -50,7 +69,10 @@ def test_others_may_read_what_was_written(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_full_disk_is_a_build_error_with_the_fix(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_created", lambda temporary: os.fdopen(os.open("/dev/full", os.O_RDWR), "w+b"))
+    def full(temporary):
+        return os.fdopen(os.open("/dev/full", os.O_RDWR), "w+b")
+
+    monkeypatch.setattr(files, "_created", full)
     path = tmp_path / "a.bin"
     with pytest.raises(
         BuildError, match=r"a\.bin: cannot be written \(No space left on device\); free some space"
