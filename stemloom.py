@@ -41,18 +41,19 @@ from manifests.errors import RecipeError, StemloomError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builders.catalog import CatalogBuilder, Progress as ProgressCall
+    from builders.catalog import CatalogBuilder
+    from builders.catalog import Progress as ProgressCall
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_DEFAULTS = CatalogRecipe()
 
 Jobs = Annotated[int, Parameter(help="Worker processes; 0 works in this process.")]
 Engine = Annotated[Literal["local"], Parameter(help="What runs the stages.")]
 DryRun = Annotated[bool, Parameter(negative="", help="Say what would be done, and do nothing.")]
 Limit = Annotated[int | None, Parameter(help="Only the first files, sorted by path.")]
-TableFormat = Annotated[
-    Literal["parquet", "jsonl"], Parameter(name="--format", help="File format of the tables.")
-]
+TableFormat = Annotated[Literal["parquet", "jsonl"], Parameter(name="--format", help="File format of the tables.")]
 
 
 def _version() -> str:
@@ -85,7 +86,7 @@ def build_catalog(
     dry_run: DryRun = False,
     limit: Limit = None,
     table_format: TableFormat = "parquet",
-    recipe: Annotated[CatalogRecipe, Parameter(name="*")] = CatalogRecipe(),
+    recipe: Annotated[CatalogRecipe, Parameter(name="*")] = _DEFAULTS,
 ) -> int:
     """Turn a folder of releases into aligned (mixture, instrumental, vocals) triplets.
 
@@ -223,16 +224,16 @@ def _builder(
 ) -> CatalogBuilder:
     from builders.catalog import CatalogBuilder
 
-    return CatalogBuilder(
-        out, recipe, jobs=jobs, table_format=table_format, limit=limit, progress=progress
-    )
+    return CatalogBuilder(out, recipe, jobs=jobs, table_format=table_format, limit=limit, progress=progress)
 
 
 def _say_plan(folder: Path, limit: int | None) -> int:
     from builders.scan import walk_folder
 
     paths, rejects = walk_folder(folder)
-    console.print(f"{folder}: {len(paths[:limit])} audio files would be scanned, {len(rejects)} other entries left out")
+    console.print(
+        f"{folder}: {len(paths[:limit])} audio files would be scanned, {len(rejects)} other entries left out"
+    )
     return 0
 
 
@@ -260,9 +261,7 @@ def _progress() -> Iterator[ProgressCall]:
         def show(stage: str, done: int, total: int, rejected: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total, note="")
-            bars.update(
-                tasks[stage], completed=done, total=total, note=f"{rejected} refused" if rejected else ""
-            )
+            bars.update(tasks[stage], completed=done, total=total, note=f"{rejected} refused" if rejected else "")
 
         yield show
 

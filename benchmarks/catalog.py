@@ -198,13 +198,20 @@ def vocals_figures(found: pd.DataFrame, truth: Truth, count: int) -> pd.DataFram
         segments = tuple(Segment(int(a), int(b), float(lag)) for a, b, lag in json.loads(row.segments))
         alignment = Alignment(segments, row.drift_ppm, int(row.polarity), 0.0, 0.0, 0.0)
         segment = alignment.longest
-        accompaniment = render(y, other_rate, rate, Alignment((segment,), row.drift_ppm, int(row.polarity), 0, 0, 0))
+        accompaniment = render(
+            y, other_rate, rate, Alignment((segment,), row.drift_ppm, int(row.polarity), 0, 0, 0)
+        )
         expected = true_vocals(stem, mixture, x.shape[1])[:, segment.start_frame : segment.end_frame]
         heard = x[:, segment.start_frame : segment.end_frame]
         for method in METHODS:
             derived = derive_vocals(heard, accompaniment[0], rate, method)
             rows.append(
-                {"quality": quality, "method": method, "si_sdr": si_sdr(derived.vocals, expected), "path": row.mix_path}
+                {
+                    "quality": quality,
+                    "method": method,
+                    "si_sdr": si_sdr(derived.vocals, expected),
+                    "path": row.mix_path,
+                }
             )
     return pd.DataFrame(rows)
 
@@ -263,10 +270,18 @@ def shelf(kind: str, frequency: float, gain_db: float, q: float = 0.7) -> np.nda
         sign = 1 if kind == "low" else -1
         up, down = a + 1, a - 1
         numerator = a * np.array(
-            [up - sign * down * cosine + s, sign * 2 * (down - sign * up * cosine), up - sign * down * cosine - s]
+            [
+                up - sign * down * cosine + s,
+                sign * 2 * (down - sign * up * cosine),
+                up - sign * down * cosine - s,
+            ]
         )
         denominator = np.array(
-            [up + sign * down * cosine + s, -sign * 2 * (down + sign * up * cosine), up + sign * down * cosine - s]
+            [
+                up + sign * down * cosine + s,
+                -sign * 2 * (down + sign * up * cosine),
+                up + sign * down * cosine - s,
+            ]
         )
     return np.concatenate([numerator, denominator])[None] / denominator[0]
 
@@ -291,8 +306,10 @@ def print_pairs(figures: dict[str, Any]) -> None:
 
 
 def print_lags(figures: dict[str, Any]) -> None:
-    print("\n| catalogue | pairs | lag median | lag 95 % | lag worst | no drift: median | 95 % | drift <= 0.5 ppm |"
-          " worst drift | polarity right | segments right |")
+    print(
+        "\n| catalogue | pairs | lag median | lag 95 % | lag worst | no drift: median | 95 % | drift <= 0.5 ppm |"
+        " worst drift | polarity right | segments right |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     print(
         f"| {figures['catalog']} | {figures['lag_pairs']} (left out {figures['lag_left_out']}) | "

@@ -69,7 +69,9 @@ def main() -> None:
                     }
                 )
     table = pd.DataFrame(rows)
-    print("| codec | true drift, ppm | cases | lag error, samples: median | worst | drift error, ppm: median | worst | polarity right |")
+    print(
+        "| codec | true drift, ppm | cases | lag error, samples: median | worst | drift error, ppm: median | worst | polarity right |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     groups = [((c, f"{d:g}"), part) for (c, d), part in table.groupby(["codec", "drift_ppm"], sort=False)]
     for (codec, drift), part in [*groups, (("all", "all"), table)]:
@@ -85,7 +87,9 @@ def excerpt(path: Path, seconds: float) -> tuple[np.ndarray, int]:
     frames = min(audio.shape[1], round(seconds * rate))
     start = (audio.shape[1] - frames) // 2
     lowpass = scipy.signal.firwin(511, 0.42 * rate, fs=rate)
-    return scipy.signal.oaconvolve(audio[:, start : start + frames].astype(np.float64), lowpass[None], "same", axes=1), rate
+    return scipy.signal.oaconvolve(
+        audio[:, start : start + frames].astype(np.float64), lowpass[None], "same", axes=1
+    ), rate
 
 
 def shifted(music: np.ndarray, lag: float, drift_ppm: float) -> np.ndarray:
@@ -103,7 +107,9 @@ def shifted(music: np.ndarray, lag: float, drift_ppm: float) -> np.ndarray:
         index = np.clip(whole[:, None] + taps[None] + TAPS, 0, padded.shape[1] - 1)
         inside = (whole > -TAPS) & (whole < music.shape[1] + TAPS)
         for channel in range(music.shape[0]):
-            out[channel, start : start + len(position)] = np.einsum("nt,nt->n", padded[channel][index], kernel) * inside
+            out[channel, start : start + len(position)] = (
+                np.einsum("nt,nt->n", padded[channel][index], kernel) * inside
+            )
     return out
 
 

@@ -271,9 +271,7 @@ def _npy(name: str, array: npt.NDArray[Any]) -> bytes:
     try:
         np.save(buffer, array, allow_pickle=False)
     except ValueError as error:
-        raise ValueError(
-            f"array {name!r} of dtype {array.dtype}: only plain numbers can be cached"
-        ) from error
+        raise ValueError(f"array {name!r} of dtype {array.dtype}: only plain numbers can be cached") from error
     return buffer.getvalue()
 
 

@@ -185,9 +185,7 @@ def _read_records(build: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
         for field, kind in _FIELDS[name].items():
             if not isinstance(record.get(field), kind):
                 found = f"is {str(record[field])[:40]!r}" if field in record else "is missing"
-                problems.append(
-                    f"{build / name}: field '{field}' {found}, not a JSON {kind.__name__}; {_FIX}"
-                )
+                problems.append(f"{build / name}: field '{field}' {found}, not a JSON {kind.__name__}; {_FIX}")
     settings = records.get("recipe.json", {})
     if settings.get("builder") == "catalog" and isinstance(settings.get("recipe"), dict):
         try:
@@ -206,6 +204,8 @@ def _read_tables(build: Path, needed: tuple[str, ...]) -> tuple[dict[str, pd.Dat
                 tables[name] = read_table(build, name)
         except TableError as error:
             problems.append(str(error))
+        except ValueError as error:  # text in a torn Parquet file that is not UTF-8
+            problems.append(f"{build / name}: the table cannot be read ({error}); {_FIX}")
     return tables, problems
 
 
@@ -340,9 +340,7 @@ def _song_problems(corpus: Corpus, song_id: str, wanted: set[str]) -> list[str]:
 def _file_problems(path: Path, row: Row) -> Iterator[str]:
     """Where a file is not what its row says."""
     if not path.is_file():
-        raise AudioError(
-            f"{path}: is missing, and it is stem '{row['stem']}' of song '{row['song_id']}'; {_FIX}"
-        )
+        raise AudioError(f"{path}: is missing, and it is stem '{row['stem']}' of song '{row['song_id']}'; {_FIX}")
     found = content_id(path)
     if row["content_id"] not in (None, found):
         yield (

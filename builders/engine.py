@@ -153,9 +153,7 @@ class LocalEngine:
                 f"max_memory_bytes is {self.max_memory_bytes}; give bytes above 0, or None for no limit"
             )
 
-    def run(
-        self, stage: Callable[[Item], Result], items: Iterable[tuple[str, Item]]
-    ) -> Iterator[Outcome[Result]]:
+    def run(self, stage: Callable[[Item], Result], items: Iterable[tuple[str, Item]]) -> Iterator[Outcome[Result]]:
         """Run a stage over items.
 
         Closing the iterator, or an exception in the loop over it (Ctrl-C included), stops the workers at
@@ -192,9 +190,7 @@ class LocalEngine:
             crew.stop()
 
 
-def _run_here(
-    stage: Callable[[Item], Result], items: Iterable[tuple[str, Item]]
-) -> Iterator[Outcome[Result]]:
+def _run_here(stage: Callable[[Item], Result], items: Iterable[tuple[str, Item]]) -> Iterator[Outcome[Result]]:
     for key, item in items:
         try:
             outcome = Outcome(key, stage(item), None)

@@ -50,8 +50,8 @@ def compare_pair(item: PairItem, min_segment_s: float) -> Product:
     alignment = align(first, second, first_rate, second_rate, min_segment_s=min_segment_s)
     ids = {"mixture_id": item.first.content_id, "instrumental_id": item.second.content_id}
     if not alignment.segments:
-        reason = "no common stretch: the waveforms do not run in parallel at any lag"
-        return Product({**ids, "relation": "unrelated", "reason": reason})
+        nothing = "no common stretch: the waveforms do not run in parallel at any lag"
+        return Product({**ids, "relation": "unrelated", "reason": nothing})
     x, y = _parallel(first, second, first_rate, second_rate, alignment)
     forward, backward = weigh(x, y, first_rate), weigh(y, x, first_rate)
     num_frames = min(first.shape[1], round(second.shape[1] * first_rate / second_rate))

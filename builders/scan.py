@@ -61,7 +61,14 @@ class FoundFile:
 
     @property
     def location(self) -> Path:
+        """Where the file is."""
         return Path(self.folder, *PurePosixPath(self.path).parts)
+
+
+def require_folder(folder: Path) -> None:
+    """Raise `AudioError` unless the catalogue is there."""
+    if not folder.is_dir():
+        raise AudioError(f"{folder}: is no folder; give the folder that holds the music files")
 
 
 def walk_folder(folder: Path) -> tuple[list[str], list[Reject]]:
@@ -82,8 +89,7 @@ def walk_folder(folder: Path) -> tuple[list[str], list[Reject]]:
     AudioError
         If the folder does not exist or is no folder.
     """
-    if not folder.is_dir():
-        raise AudioError(f"{folder}: is no folder; give the folder that holds the music files")
+    require_folder(folder)
     paths: list[str] = []
     rejects: list[Reject] = []
     # real folders between the root and a folder: a link back to one of them would never end
@@ -99,9 +105,7 @@ def walk_folder(folder: Path) -> tuple[list[str], list[Reject]]:
     return sorted(paths), sorted(rejects, key=lambda reject: reject.path)
 
 
-def _walk(
-    folder: Path, prefix: str, above: tuple[str, ...]
-) -> Iterator[tuple[str, tuple[str, str] | None]]:
+def _walk(folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, str] | None]]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:

@@ -24,9 +24,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 class Engine(Protocol):
     """What runs a stage's function: `builders.engine.LocalEngine` on this machine."""
 
-    def run(
-        self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]]
-    ) -> Iterator[Outcome[Any]]:
+    def run(self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]]) -> Iterator[Outcome[Any]]:
         """One outcome for each item, in the order of completion."""
 
 

@@ -26,6 +26,7 @@ Knapp and Carter, "The generalized correlation method for estimation of time del
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ import scipy.ndimage
 import scipy.signal
 import soxr
 
-from curation.transfer import Transfer, estimate_transfer, power, stft
+from curation.transfer import Spectrum, estimate_transfer, power, stft
 
 Audio = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -62,6 +63,7 @@ class Segment:
 
     @property
     def num_frames(self) -> int:
+        """Length in mixture frames."""
         return self.end_frame - self.start_frame
 
 
@@ -175,9 +177,7 @@ def align(
         float("nan"),
     )
     for attempt in range(2):
-        clocked = on_mixture_clock(
-            mono_instrumental[None], instrumental_rate, sample_rate, alignment.drift_ppm
-        )[0]
+        clocked = on_mixture_clock(mono_instrumental[None], instrumental_rate, sample_rate, alignment.drift_ppm)[0]
         alignment = _refine(mono_mixture, clocked, sample_rate, alignment)
         if not alignment.segments:
             return NO_ALIGNMENT
@@ -186,9 +186,7 @@ def align(
     return _trim(mono_mixture, clocked, sample_rate, alignment, round(min_segment_s * sample_rate))
 
 
-def on_mixture_clock(
-    instrumental: Audio, instrumental_rate: int, sample_rate: int, drift_ppm: float
-) -> Audio:
+def on_mixture_clock(instrumental: Audio, instrumental_rate: int, sample_rate: int, drift_ppm: float) -> Audio:
     """Resample an instrumental to the mixture's rate and clock (one resampling for both).
 
     Parameters
@@ -207,9 +205,7 @@ def on_mixture_clock(
     speed = 1 + drift_ppm * 1e-6
     if instrumental_rate == sample_rate and abs(speed - 1) * instrumental.shape[-1] < 1e-3:
         return instrumental
-    return np.stack(
-        [_resample(channel, instrumental_rate * speed, sample_rate, "VHQ") for channel in instrumental]
-    )
+    return np.stack([_resample(channel, instrumental_rate * speed, sample_rate, "VHQ") for channel in instrumental])
 
 
 def delayed(audio: Audio, start: float, num_frames: int) -> Audio:
@@ -338,7 +334,10 @@ def _audible(x: Audio, starts: Ints, window: int) -> npt.NDArray[np.bool_]:
 
 def _phase_transform(cross: npt.NDArray[np.complexfloating]) -> npt.NDArray[np.complexfloating]:
     magnitude = np.abs(cross)
-    return cross / (magnitude + 1e-9 * magnitude.max(axis=-1, keepdims=True) + 1e-30) ** 0.6
+    whitened: npt.NDArray[np.complexfloating] = (
+        cross / (magnitude + 1e-9 * magnitude.max(axis=-1, keepdims=True) + 1e-30) ** 0.6
+    )
+    return whitened
 
 
 def _global_lags(x: Audio, y: Audio, peaks: int = 6) -> Ints:
@@ -355,9 +354,7 @@ def _global_lags(x: Audio, y: Audio, peaks: int = 6) -> Ints:
     return np.array(lags)
 
 
-def _local_lags(
-    x: Audio, y: Audio, starts: Ints, window: int, proposals: Ints
-) -> tuple[Floats, Floats, Floats]:
+def _local_lags(x: Audio, y: Audio, starts: Ints, window: int, proposals: Ints) -> tuple[Floats, Floats, Floats]:
     """Each window's lag near each proposal, its signed height over the noise, and its peak ratio.
 
     Returns three arrays (windows, proposals).
@@ -473,10 +470,7 @@ def _segments_of(labels: Ints, starts: Ints, window: int, offsets: Floats, num_f
         start, end = int(starts[run[0]]), int(starts[run[-1]]) + window
         if position > 0:
             start = (int(starts[run[0]]) + int(starts[run[0] - 1]) + window) // 2
-        if position < len(runs) - 1:
-            end = (int(starts[run[-1] + 1]) + end) // 2
-        else:
-            end = num_frames
+        end = (int(starts[run[-1] + 1]) + end) // 2 if position < len(runs) - 1 else num_frames
         segments.append(Segment(start, end, float(offsets[labels[run[0]]])))
     return segments
 
@@ -523,7 +517,7 @@ def _fine_windows(segment: Segment, sample_rate: int) -> list[tuple[int, int]]:
     """Windows (start, length) that tile a segment, each about 8 s."""
     count = max(1, round(segment.num_frames / (_FINE_SECONDS * sample_rate)))
     edges = np.linspace(segment.start_frame, segment.end_frame, count + 1).astype(int)
-    return [(int(a), int(b - a)) for a, b in zip(edges[:-1], edges[1:], strict=True) if b - a > 4 * _FINE_FFT]
+    return [(int(a), int(b - a)) for a, b in pairwise(edges) if b - a > 4 * _FINE_FFT]
 
 
 def _window_delay(
@@ -531,39 +525,27 @@ def _window_delay(
 ) -> tuple[float, float] | None:
     """What must be added to the lag in one window, in frames, and its inverse variance."""
     whole = int(np.floor(base))
-    mixture = _slice(x, start, length)
-    total = 0.0
-    transfer: Transfer | None = None
     frequency = np.fft.rfftfreq(_FINE_FFT)
     band = (frequency * sample_rate >= _LOWEST_HZ) & (frequency * sample_rate <= _HIGHEST_HZ)
-    spectrum = stft(mixture[None], _FINE_FFT, _FINE_HOP)[:, band]
-    if power(spectrum).mean() < 1e-9:
-        return None
-    omega = 2 * np.pi * frequency[band]
-    for attempt in range(2):
-        shifted = _slice(clocked, start + whole + round(total), length)
-        other = stft(shifted[None], _FINE_FFT, _FINE_HOP)[:, band]
-        if power(other).mean() < 1e-9:
+    omega: Floats = 2 * np.pi * frequency[band]
+    mixture = stft(_slice(x, start, length)[None], _FINE_FFT, _FINE_HOP)[:, band]
+    delay, precision = 0.0, 0.0
+    # twice: the first pass finds the whole frames, so that the second sees the same samples in both windows
+    for passes in (3, 6):
+        shifted = _slice(clocked, start + whole + round(delay), length)
+        instrumental = stft(shifted[None], _FINE_FFT, _FINE_HOP)[:, band]
+        if min(power(mixture).mean(), power(instrumental).mean()) < 1e-9:
             return None
-        transfer = estimate_transfer(spectrum, other, smooth_bins=1, passes=3 if attempt == 0 else 6)
-        response = transfer.response[:, 0, 0].astype(np.complex128)
+        transfer = estimate_transfer(mixture, instrumental, smooth_bins=1, passes=passes)
         strength = transfer.precision[:, 0].astype(np.float64)
         if strength.sum() <= 0:
             return None
-        delay = _phase_slope(response, strength, omega)
-        if attempt == 0:
-            total = round(total) + delay
-            if round(total) == 0:
-                # the integer part was right: continue on these spectra
-                continue
-        else:
-            total = round(total) + delay
-    assert transfer is not None
-    precision = float((strength * omega**2).sum())
-    return whole + total - base, precision
+        delay = round(delay) + _phase_slope(transfer.response[:, 0, 0], strength, omega)
+        precision = float((strength * omega**2).sum())
+    return whole + delay - base, precision
 
 
-def _phase_slope(response: npt.NDArray[np.complex128], strength: Floats, omega: Floats) -> float:
+def _phase_slope(response: Spectrum, strength: Floats, omega: Floats) -> float:
     """Delay in frames whose phase ramp explains the response, by a search and weighted least squares."""
     unit = response / (np.abs(response) + 1e-30) * np.sqrt(strength)
     grid = np.arange(-8, 8.01, 0.25)
@@ -577,9 +559,7 @@ def _phase_slope(response: npt.NDArray[np.complex128], strength: Floats, omega: 
     return delay
 
 
-def _fit_lines(
-    t: Floats, error: Floats, weight: Floats, owner: Ints, lines: int
-) -> tuple[float, Floats, float]:
+def _fit_lines(t: Floats, error: Floats, weight: Floats, owner: Ints, lines: int) -> tuple[float, Floats, float]:
     """One slope and an offset per line, robust (Huber weights by the scatter); NaN for a line without windows."""
     design = np.zeros((len(t), lines + 1))
     design[np.arange(len(t)), owner] = 1
@@ -614,9 +594,7 @@ def _place_cuts(x: Audio, clocked: Audio, sample_rate: int, alignment: Alignment
             continue
         low = max(first.start_frame, min(first.end_frame, second.start_frame) - 4 * sample_rate)
         high = min(second.end_frame, max(first.end_frame, second.start_frame) + 4 * sample_rate)
-        costs = [
-            _misfit(x, clocked, low, high - low, segment, alignment.drift_ppm) for segment in (first, second)
-        ]
+        costs = [_misfit(x, clocked, low, high - low, segment, alignment.drift_ppm) for segment in (first, second)]
         before = np.concatenate([[0.0], np.cumsum(costs[0])])
         after = np.concatenate([np.cumsum(costs[1][::-1])[::-1], [0.0]])
         cut = low + int(np.argmin(before + after))
@@ -722,7 +700,7 @@ def _present_runs(
     coefficient, _ = presence(mixture, accompaniment, sample_rate)
     absent = np.nan_to_num(coefficient, nan=1.0) < 0.4
     # one doubtful second is the estimator's noise; two and more are another arrangement
-    absent = scipy.ndimage.binary_opening(absent, np.ones(2))
+    absent = scipy.ndimage.binary_opening(absent, np.ones(2, np.bool_))
     labels, count = scipy.ndimage.label(~absent)
     step = max(1, round(sample_rate / _FINE_HOP)) * _FINE_HOP
     runs = []

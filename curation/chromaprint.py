@@ -301,9 +301,7 @@ def open_stream(backend: Backend = "auto") -> FingerprintStream:
         return _LibraryStream(binding)
     if backend == "fpcalc" and shutil.which("fpcalc") is not None:
         return _FpcalcStream()
-    raise RecipeError(
-        f"fingerprint backend {backend!r} is not installed; use 'numpy', or {_INSTALL[backend]}"
-    )
+    raise RecipeError(f"fingerprint backend {backend!r} is not installed; use 'numpy', or {_INSTALL[backend]}")
 
 
 def fingerprint(pcm: Pcm, backend: Backend = "auto") -> Fingerprint:
@@ -360,9 +358,7 @@ def fingerprint_blocks(blocks: Iterable[Audio], sample_rate: int, backend: Backe
 
 def _validate(pcm: Pcm) -> None:
     if pcm.ndim != 1 or pcm.dtype != np.int16:
-        raise ValueError(
-            f"pcm is {pcm.dtype} of shape {pcm.shape}, expected int16 of shape (frames,); see to_pcm"
-        )
+        raise ValueError(f"pcm is {pcm.dtype} of shape {pcm.shape}, expected int16 of shape (frames,); see to_pcm")
 
 
 class _NumpyStream:
@@ -495,9 +491,7 @@ class _FpcalcStream:
         # Some builds take the end of the file for an error and exit with 3, after the right output.
         if run.returncode not in (0, 3):
             message = run.stderr.decode(errors="replace").strip()
-            raise StemloomError(
-                f"{' '.join(command)} exited with {run.returncode}: {message}; use backend 'numpy'"
-            )
+            raise StemloomError(f"{' '.join(command)} exited with {run.returncode}: {message}; use backend 'numpy'")
         return np.array(run.stdout.split(b","), dtype=np.uint32)
 
 

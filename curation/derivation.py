@@ -20,6 +20,7 @@ Methods
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 import librosa
@@ -110,7 +111,7 @@ def _in_blocks(block: Callable[[Audio, Audio], Audio], x: Audio, y: Audio, sampl
     edges = np.linspace(0, frames, count + 1).astype(int)
     half = round(_OVERLAP_S * sample_rate / 2)
     out = np.zeros_like(x)
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise(edges):
         low, high = max(0, int(start) - half), min(frames, int(end) + half)
         piece = block(x[:, low:high], y[:, low:high])
         fade = np.ones(high - low, np.float32)

@@ -99,7 +99,7 @@ def weigh(mixture: Audio, accompaniment: Audio, sample_rate: int) -> Evidence:
     if len(mixture) < max(sample_rate, 2 * _N_FFT):
         raise ValueError(f"{len(mixture)} frames are too short to weigh; at least 1 s is needed")
     frequency = np.fft.rfftfreq(_N_FFT, 1 / sample_rate)
-    edges = np.unique(np.searchsorted(frequency, _BAND_EDGES_HZ[_BAND_EDGES_HZ < sample_rate / 2]))
+    edges = np.unique(np.searchsorted(frequency, _BAND_EDGES_HZ[sample_rate / 2 > _BAND_EDGES_HZ]))
     centre = np.sqrt(frequency[edges[:-1]] * frequency[edges[1:]])
     blocks = [
         _band_powers(mixture[start:end], accompaniment[start:end], edges)
@@ -215,7 +215,7 @@ def decide(
 
 
 def direction_db(forward: Evidence, backward: Evidence) -> float:
-    """Positive when the first signal contains the second: the same residual weighs less in the louder of the two."""
+    """Positive when the first signal contains the second: a residual weighs less in the louder of the two."""
     return (backward.typical_db + backward.loudest_db) - (forward.typical_db + forward.loudest_db)
 
 

@@ -83,9 +83,7 @@ class LoudnessMeter:
 
     def __init__(self, sample_rate: int, channels: int) -> None:
         if not _LOWEST_RATE <= sample_rate <= _HIGHEST_RATE:
-            raise AudioError(
-                f"loudness: sample_rate {sample_rate}, can measure {_LOWEST_RATE} to {_HIGHEST_RATE}"
-            )
+            raise AudioError(f"loudness: sample_rate {sample_rate}, can measure {_LOWEST_RATE} to {_HIGHEST_RATE}")
         if not 1 <= channels <= MAX_CHANNELS:
             raise AudioError(f"loudness: {channels} channels, can weigh 1 to {MAX_CHANNELS}; downmix first")
         self.sample_rate = sample_rate
@@ -144,9 +142,7 @@ class LoudnessMeter:
                 f"loudness: a NaN or infinite sample after frame {self.num_frames}; decode the file again"
             )
         self._peak = max(self._peak, peak)
-        filtered, self._state = scipy.signal.sosfilt(
-            self._sos, chunk.astype(np.float64), axis=1, zi=self._state
-        )
+        filtered, self._state = scipy.signal.sosfilt(self._sos, chunk.astype(np.float64), axis=1, zi=self._state)
         # Digital silence lets the state decay into denormal numbers, which filter tens of times slower.
         self._state[np.abs(self._state) < 1e-30] = 0.0
         self._add_power(self._weights @ np.square(filtered))

@@ -417,9 +417,7 @@ def _counted(first: Ints, second: Ints, offset: Ints) -> tuple[Ints, Ints, Ints,
     reach = int(np.abs(offset).max(initial=0))
     width = 2 * reach + 1
     if num_tracks**2 * width >= 2**63:
-        raise ValueError(
-            f"{num_tracks} tracks with offsets up to {reach} items exceed 64 bits; join parts of them"
-        )
+        raise ValueError(f"{num_tracks} tracks with offsets up to {reach} items exceed 64 bits; join parts of them")
     triples = np.sort((first * num_tracks + second) * width + offset + reach)
     starts = np.flatnonzero(_changes(triples))
     pair, shifted = np.divmod(triples[starts], width)

@@ -162,8 +162,7 @@ def _catalogue(frame: pd.DataFrame) -> _Catalogue:
         for artist, album_artist in zip(_texts(frame, "artist"), _texts(frame, "album_artist"), strict=True)
     ]
     artists = [
-        frozenset(keys) or (names[row].artists if row in names else frozenset())
-        for row, keys in enumerate(credits)
+        frozenset(keys) or (names[row].artists if row in names else frozenset()) for row, keys in enumerate(credits)
     ]
     return _Catalogue(
         titles=np.array(titles, dtype=object),
@@ -232,9 +231,7 @@ def _numbers(title: str) -> str:
 def _numbered(values: Sequence[str], *, keep_empty: bool = False) -> Ints:
     """One integer per distinct value; -1 for ''."""
     codes = pd.factorize(np.array(values, dtype=object))[0].astype(np.int64)
-    return (
-        codes if keep_empty else np.where(np.array([bool(value) for value in values], dtype=bool), codes, -1)
-    )
+    return codes if keep_empty else np.where(np.array([bool(value) for value in values], dtype=bool), codes, -1)
 
 
 def _candidates(catalogue: _Catalogue) -> Iterator[Pairs]:
@@ -408,10 +405,7 @@ def _scored_chunk(catalogue: _Catalogue, i: Ints, j: Ints) -> tuple[Floats, Ints
     named = catalogue.named[i] | catalogue.named[j]
     same_place = (catalogue.places[i] >= 0) & (catalogue.places[i] == catalogue.places[j])
     strengths = {
-        **{
-            name: ((ids[i] >= 0) & (ids[i] == ids[j])).astype(np.float64)
-            for name, ids in catalogue.ids.items()
-        },
+        **{name: ((ids[i] >= 0) & (ids[i] == ids[j])).astype(np.float64) for name, ids in catalogue.ids.items()},
         "title+artist": np.where(named, 0.0, title * artist),
         "title+duration": np.where(
             agree & ~named & (title >= _TITLE_SIMILARITY), title * (1.0 - gap / (2.0 * DURATION_SECONDS)), 0.0
@@ -427,9 +421,6 @@ def _scored_chunk(catalogue: _Catalogue, i: Ints, j: Ints) -> tuple[Floats, Ints
 
 
 _EVIDENCE = np.array(
-    [
-        ";".join(name for bit, name in enumerate(_WEIGHTS) if code >> bit & 1)
-        for code in range(1 << len(_WEIGHTS))
-    ],
+    [";".join(name for bit, name in enumerate(_WEIGHTS) if code >> bit & 1) for code in range(1 << len(_WEIGHTS))],
     dtype=object,
 )

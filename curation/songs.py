@@ -69,9 +69,7 @@ def choose_pairs(compared: Sequence[Compared]) -> dict[str, Verdict]:
         here (the evidence has it).
     """
     pairs = sorted((pair for pair in compared if pair.is_pair), key=lambda pair: pair.pair_id)
-    verdicts = {
-        pair.pair_id: Verdict("refused", None, None) for pair in compared if not pair.is_pair
-    }
+    verdicts = {pair.pair_id: Verdict("refused", None, None) for pair in compared if not pair.is_pair}
     containers: dict[str, Compared] = {}
     for pair in pairs:
         known = containers.get(pair.instrumental_id)

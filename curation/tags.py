@@ -33,9 +33,7 @@ MAX_TEXT = 500
 Found = TypeVar("Found", int, str)
 
 _ISRC = re.compile(r"[A-Z]{2}[A-Z0-9]{3}[0-9]{7}")
-_DATE = re.compile(
-    r"(?<![0-9])(1[89][0-9]{2}|20[0-9]{2})(?:(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01]))?(?![0-9])"
-)
+_DATE = re.compile(r"(?<![0-9])(1[89][0-9]{2}|20[0-9]{2})(?:(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01]))?(?![0-9])")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _NIL_UUID = "00000000-0000-0000-0000-000000000000"
 _MUSICBRAINZ_OWNER = "http://musicbrainz.org"
@@ -94,9 +92,7 @@ def read_tags(path: Path) -> Tags:
         cause = clean(str(error)) or type(error).__name__
         return Tags(warning=f"{path}: tags cannot be read ({cause}); the file counts as untagged")
     other = {key.casefold(): values for key, values in raw.other.items()}
-    ufids = [
-        u.removeprefix(_MUSICBRAINZ_OWNER) for u in other.get("ufid", ()) if u.startswith(_MUSICBRAINZ_OWNER)
-    ]
+    ufids = [u.removeprefix(_MUSICBRAINZ_OWNER) for u in other.get("ufid", ()) if u.startswith(_MUSICBRAINZ_OWNER)]
     return Tags(
         title=_text(raw.title),
         artist=_joined(raw.artist, other.get("artist", ())),

@@ -103,7 +103,7 @@ def estimate_transfer(
     y = np.ascontiguousarray(instrumental.transpose(1, 0, 2))
     y_adjoint = np.conj(y).transpose(0, 2, 1)
     channels = x.shape[1]
-    level = np.ones(x.shape[2], np.float32)
+    level: Floats = np.ones(x.shape[2], np.float32)
     weight = 1 / (power(x) + power(y).mean(axis=1, keepdims=True) + _TINY)
     response = np.zeros((x.shape[0], channels, y.shape[1]), np.complex64)
     precision = np.zeros(x.shape[:2], np.float32)
@@ -119,9 +119,9 @@ def estimate_transfer(
         weight = 1 / (error_power + np.float32(floor) * level**2 * modelled_power + _TINY)
         top = np.einsum("fct,fct->t", weight, x.real * modelled.real + x.imag * modelled.imag)
         bottom = np.einsum("fct,fct->t", weight, modelled_power)
-        level = _share(top[:, None], smooth_frames)[:, 0] / (_share(bottom[:, None], smooth_frames)[:, 0] + _TINY)
+        gain = _share(top, smooth_frames) / (_share(bottom, smooth_frames) + _TINY)
         # silence under the instrumental must not become a gain without bound
-        level = np.clip(level, 0, _MAX_LEVEL).astype(np.float32)
+        level = np.clip(gain, 0, _MAX_LEVEL).astype(np.float32)
         precision = np.einsum("fct,fct,t->fc", weight, modelled_power, level**2)
     return Transfer(response, level, precision)
 
@@ -131,9 +131,11 @@ def _solve(cross: Spectrum, gram: Spectrum) -> Spectrum:
     diagonal = np.einsum("fdd->fd", gram).real
     ridge = _RIDGE * diagonal.mean(axis=1) + _TINY
     loaded = gram + ridge[:, None, None] * np.eye(gram.shape[1], dtype=np.float32)
+    solved: Spectrum
     if gram.shape[1] == 1:
-        return cross / loaded[:, 0]
-    solved: Spectrum = np.linalg.solve(loaded.transpose(0, 2, 1), cross[:, :, None])[:, :, 0]
+        solved = cross / loaded[:, 0]
+    else:
+        solved = np.linalg.solve(loaded.transpose(0, 2, 1), cross[:, :, None])[:, :, 0]
     return solved
 
 

@@ -99,9 +99,7 @@ class Corpus:
         frame = self.stems.astype(object)
         songs: dict[str, dict[str, dict[str, Any]]] = {}
         for row in frame.where(frame.notna(), None).to_dict("records"):
-            songs.setdefault(row["song_id"], {})[row["stem"]] = {
-                str(key): value for key, value in row.items()
-            }
+            songs.setdefault(row["song_id"], {})[row["stem"]] = {str(key): value for key, value in row.items()}
         return songs
 
     def songs(self) -> list[str]:
@@ -192,9 +190,7 @@ class Corpus:
             song_id, stem = row
             stems = self.song(song_id)
             if stem not in stems:
-                raise TableError(
-                    f"{self.folder}: song '{song_id}' has no stem '{stem}'; it has {', '.join(stems)}"
-                )
+                raise TableError(f"{self.folder}: song '{song_id}' has no stem '{stem}'; it has {', '.join(stems)}")
             row = stems[stem]
         path = self.path_of(row)
         length = int(row["num_frames"])

@@ -152,9 +152,7 @@ def _opened_by_libsndfile(path: Path, whole: bool) -> Iterator[Source]:
         # Bytes on POSIX, since a file name there need not be valid UTF-8.
         file = _ForwardFile(os.fsencode(path) if os.name == "posix" else os.fspath(path))
     except soundfile.LibsndfileError as error:
-        raise AudioError(
-            f"{path}: not audio that libsndfile can read ({error.error_string or error})"
-        ) from error
+        raise AudioError(f"{path}: not audio that libsndfile can read ({error.error_string or error})") from error
     with file:
         _refuse_absurd(path, file.channels, file.samplerate)
         codec = _CODECS.get(file.subtype) or _CODECS.get(file.format)
@@ -166,9 +164,7 @@ def _opened_by_libsndfile(path: Path, whole: bool) -> Iterator[Source]:
             length = mpeg_length(path)
             if length is not None and not length.declared:
                 claimed, least = None, max(0, length.num_frames - _MPEG_SLACK_FRAMES)
-        yield Source(
-            file.samplerate, file.channels, codec, claimed, least, _libsndfile_chunks(path, file, codec)
-        )
+        yield Source(file.samplerate, file.channels, codec, claimed, least, _libsndfile_chunks(path, file, codec))
 
 
 def _libsndfile_chunks(
@@ -219,9 +215,7 @@ def _opened_by_ffmpeg(path: Path) -> Iterator[Source]:
     try:
         container = av.open(os.fspath(path))
     except (av.FFmpegError, ValueError) as error:
-        raise AudioError(
-            f"{path}: not audio that FFmpeg can read ({error}); copy or download it again"
-        ) from error
+        raise AudioError(f"{path}: not audio that FFmpeg can read ({error}); copy or download it again") from error
     with container:
         if not container.streams.audio:
             raise AudioError(f"{path}: holds no audio stream; remove it from the folder")

@@ -61,7 +61,5 @@ def resolve(root: Path, path: str) -> Path:
         When the path is absolute or would leave the root.
     """
     if not is_portable(path):
-        raise TableError(
-            f"path {path!r} is not a relative POSIX path that stays under {root}; correct the row"
-        )
+        raise TableError(f"path {path!r} is not a relative POSIX path that stays under {root}; correct the row")
     return root.joinpath(*path.split("/"))

@@ -218,9 +218,7 @@ def _frame_of(name: str, rows: Sequence[Mapping[str, Any]], origin: str, fix: st
     present = dict.fromkeys(key for row in rows for key in row)
     columns = columns_of(name, present)
     data = {key: pd.Series([row.get(key) for row in rows], dtype=object) for key in columns}
-    unknown = {
-        key: pd.Series([row.get(key) for row in rows], dtype=object) for key in present if key not in data
-    }
+    unknown = {key: pd.Series([row.get(key) for row in rows], dtype=object) for key in present if key not in data}
     return validated(name, pd.DataFrame({**data, **unknown}), origin, fix)
 
 
@@ -233,9 +231,7 @@ def _arrow_table(name: str, frame: pd.DataFrame) -> pyarrow.Table:
     ]
     arrays = [pyarrow.array(frame[field.name], type=field.type, from_pandas=True) for field in fields]
     # One chunk each: the layout must not depend on how the frame came to be.
-    arrays = [
-        array.combine_chunks() if isinstance(array, pyarrow.ChunkedArray) else array for array in arrays
-    ]
+    arrays = [array.combine_chunks() if isinstance(array, pyarrow.ChunkedArray) else array for array in arrays]
     return pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields))
 
 

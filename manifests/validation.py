@@ -41,9 +41,7 @@ def validated(name: str, frame: pd.DataFrame, origin: str, fix: str) -> pd.DataF
         wrong = _wrong_type(values, dtype_of(column))
         if wrong is not None:
             count, first = wrong
-            problems.append(
-                _not(key, count, _KINDS[dtype_of(column)], values[first], _row(name, label, first))
-            )
+            problems.append(_not(key, count, _KINDS[dtype_of(column)], values[first], _row(name, label, first)))
         else:
             typed[key] = _cast(values, dtype_of(column))
     if problems:
@@ -74,9 +72,7 @@ def _fits_integer(value: object) -> bool:
 
 
 def _fits_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(
-        value, (bool, np.bool_)
-    )
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
 
 
 _FITS: dict[Any, Callable[[object], bool]] = {

@@ -1,12 +1,10 @@
-"""A build that is whole has no problems; each thing that is damaged is one line that says what, where and how."""
+"""A build that is whole has no problems; each thing that is damaged is one line with what, where and how."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from builders import check as check_module
 from builders.cache import BuildLock
 from builders.check import check_build, require_finished
 from manifests.audio import content_id, write
 from manifests.errors import BuildError
 from manifests.tables import TableFormat
-from tests.builders.small_build import FRAMES, RATE, edit, make_build, replace_stem, sounds, stem_row
+from tests.builders.small_build import FRAMES, RATE, edit, make_build, replace_stem, sounds
 
 Rows = list[dict[str, Any]]
 
@@ -192,9 +189,7 @@ def share_a_file(build: Path) -> None:
 def split_artist(rows: Rows) -> None:
     for row in rows:
         is_first = row["song_id"] == "song0"
-        row.update(
-            split="train" if is_first else "test", artist="The Same" if is_first else "same feat. Guest"
-        )
+        row.update(split="train" if is_first else "test", artist="The Same" if is_first else "same feat. Guest")
 
 
 # What is done to the build, and the one line that must tell of it.
@@ -292,9 +287,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "recipe.json: is missing; run the same build",
     ),
     "recipe.json with a bad value": (
-        lambda build: [
-            change_json(build / name, recipe={"bit_depth": 8}) for name in ("recipe.json", "run.json")
-        ],
+        lambda build: [change_json(build / name, recipe={"bit_depth": 8}) for name in ("recipe.json", "run.json")],
         "recipe.json: field 'bit_depth' is 8: Input should be 16 or 24; correct the value",
     ),
     "another recipe": (

@@ -99,9 +99,7 @@ def test_a_crash_or_a_timeout_costs_its_own_item_and_no_other(tmp_path: Path) ->
 
 def test_a_crashed_item_is_tried_again_with_nothing_beside_it(tmp_path: Path) -> None:
     names = ["a", "b", "fragile", *(f"later {number}" for number in range(24))]
-    outcomes = fates(
-        LocalEngine(3).run(partial(stages.crash_once, tmp_path), ((name, name) for name in names))
-    )
+    outcomes = fates(LocalEngine(3).run(partial(stages.crash_once, tmp_path), ((name, name) for name in names)))
     assert {key for key, (_, error) in outcomes.items() if error is None} == set(names)
     assert outcomes["fragile"] == ([], None)
     assert any(beside for beside, _ in outcomes.values()), "the others were meant to overlap"
@@ -296,9 +294,7 @@ def worker_pids(folder: Path) -> list[int]:
     return [int(path.stem) for path in folder.glob("*.log")]
 
 
-def test_ctrl_c_ends_driver_and_workers_at_once_and_quietly(
-    driver: subprocess.Popen[str], tmp_path: Path
-) -> None:
+def test_ctrl_c_ends_driver_and_workers_at_once_and_quietly(driver: subprocess.Popen[str], tmp_path: Path) -> None:
     pressed = time.monotonic()
     os.killpg(driver.pid, signal.SIGINT)  # a terminal sends it to the whole group
     _, errors = driver.communicate(timeout=PATIENCE_S)

@@ -94,9 +94,7 @@ def chords(duration: float) -> npt.NDArray[np.float64]:
 SIGNALS: dict[str, Callable[[], Pcm]] = {
     "integer music": lambda: integer_music(30 * SAMPLE_RATE),
     "chords": lambda: quantised(chords(60)),
-    "chords in noise, longer than a block": lambda: quantised(
-        chords(140) + noise(140, 0.02)[: 140 * 2 * 5512]
-    ),
+    "chords in noise, longer than a block": lambda: quantised(chords(140) + noise(140, 0.02)[: 140 * 2 * 5512]),
     "white noise": lambda: quantised(noise(40, 0.1)),
     "clipped noise": lambda: quantised(noise(30, 5.0)),
     "noise around the silence threshold": lambda: quantised(noise(30, 10**-4.1)),
@@ -148,9 +146,7 @@ def test_native_backends_agree_with_numpy_in_every_bit(backend: Backend, signal:
         (SPAN_FRAMES + 1365, 2),
     ],
 )
-def test_number_of_items_follows_from_the_number_of_frames(
-    backend: Backend, frames: int, expected: int
-) -> None:
+def test_number_of_items_follows_from_the_number_of_frames(backend: Backend, frames: int, expected: int) -> None:
     require(backend)
     items = fingerprint(integer_music(frames), backend)
     assert items.dtype == np.uint32

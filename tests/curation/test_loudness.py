@@ -59,9 +59,7 @@ def test_stays_close_to_pyloudnorms_default_filters(sample_rate: int) -> None:
     assert loudness_lufs(audio, sample_rate) == pytest.approx(default, abs=0.06)
 
 
-@pytest.mark.parametrize(
-    "sample_rate", [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000]
-)
+@pytest.mark.parametrize("sample_rate", [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000])
 def test_calibration_tone_reads_minus_3_01_at_any_rate(sample_rate: int) -> None:
     sine = tone(997.0, sample_rate, sample_rate, amplitude=1.0, channels=1)
     assert loudness_lufs(sine, sample_rate) == pytest.approx(-3.01, abs=0.05)

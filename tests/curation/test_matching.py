@@ -56,9 +56,7 @@ def compared_one_by_one(a: Fingerprint, b: Fingerprint, min_overlap: int) -> dic
 class TestBitErrorRates:
     @settings(deadline=None)
     @given(a=prints_of(), b=prints_of(), min_overlap=st.integers(1, 20))
-    def test_equal_the_bits_counted_one_by_one(
-        self, a: Fingerprint, b: Fingerprint, min_overlap: int
-    ) -> None:
+    def test_equal_the_bits_counted_one_by_one(self, a: Fingerprint, b: Fingerprint, min_overlap: int) -> None:
         offsets, rates = bit_error_rates(a, b, min_overlap)
         expected = compared_one_by_one(a, b, min_overlap)
         assert offsets.tolist() == list(expected)
@@ -106,9 +104,7 @@ class TestBestMatches:
         before_b=st.integers(0, 60),
         rate=st.floats(0.0, 0.3),
     )
-    def test_planted_run_is_found_at_its_offset(
-        self, seed: int, before_a: int, before_b: int, rate: float
-    ) -> None:
+    def test_planted_run_is_found_at_its_offset(self, seed: int, before_a: int, before_b: int, rate: float) -> None:
         rng = np.random.default_rng(seed)
         shared = draw(rng, 200)
         a = np.concatenate([draw(rng, before_a), shared, draw(rng, 30)])
@@ -254,9 +250,7 @@ class TestJoinCandidates:
     @given(
         prints=st.dictionaries(
             st.text("abc", min_size=1, max_size=3),
-            st.lists(st.sampled_from([SILENCE, *range(12)]), max_size=30).map(
-                lambda x: np.array(x, np.uint32)
-            ),
+            st.lists(st.sampled_from([SILENCE, *range(12)]), max_size=30).map(lambda x: np.array(x, np.uint32)),
             max_size=6,
         ),
         max_tracks=st.integers(2, 4),
@@ -322,12 +316,8 @@ class TestJoinCandidates:
         assert row.offset_items == -100
         assert row.votes == pytest.approx(7900 / 8, rel=0.1)
 
-    @pytest.mark.parametrize(
-        "prints", [{}, {"a": np.zeros(0, np.uint32), "b": np.arange(9, dtype=np.uint32)}]
-    )
-    def test_nothing_shared_is_an_empty_table_of_the_same_columns(
-        self, prints: dict[str, Fingerprint]
-    ) -> None:
+    @pytest.mark.parametrize("prints", [{}, {"a": np.zeros(0, np.uint32), "b": np.arange(9, dtype=np.uint32)}])
+    def test_nothing_shared_is_an_empty_table_of_the_same_columns(self, prints: dict[str, Fingerprint]) -> None:
         rng = np.random.default_rng(18)
         a = draw(rng, 50)
         empty, full = join_candidates(prints), join_candidates({"a": a, "b": a})

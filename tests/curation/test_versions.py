@@ -368,9 +368,7 @@ def test_any_dash_will_do(dash: str) -> None:
 
 def test_qualifiers_are_the_parts_as_written() -> None:
     title = "Song (feat. Iris Duarte) [Theo Moreau Remix] - Instrumental"
-    assert label(title) == Label(
-        "Song", "instrumental", ("feat. Iris Duarte", "Theo Moreau Remix", "Instrumental")
-    )
+    assert label(title) == Label("Song", "instrumental", ("feat. Iris Duarte", "Theo Moreau Remix", "Instrumental"))
 
 
 @pytest.mark.parametrize(

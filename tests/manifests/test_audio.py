@@ -416,9 +416,7 @@ class TestAbsurdHeaders:
         assert peak < 32 << 20, f"{peak} bytes were allocated for a file of a few hundred kB"
 
     @pytest.mark.usefixtures("bounded")
-    @pytest.mark.parametrize(
-        ("channels", "frames"), [(10_000, 1000), (2, 1 << 40), (10_000, 1 << 40), (65, 30)]
-    )
+    @pytest.mark.parametrize(("channels", "frames"), [(10_000, 1000), (2, 1 << 40), (10_000, 1 << 40), (65, 30)])
     def test_a_wav_that_claims_the_moon_is_refused_without_allocating(self, tmp_path, channels, frames):
         path = tmp_path / "a.wav"
         path.write_bytes(absurd_wav(channels, frames))

@@ -94,9 +94,7 @@ def test_whole_files_pass_and_files_without_their_last_tenth_do_not(tmp_path, su
     refuse_cut_short(path)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 9 // 10])
-    with pytest.raises(
-        AudioError, match=rf"a{suffix}: cut short: .* claims \d+ bytes and the file has \d+; copy"
-    ):
+    with pytest.raises(AudioError, match=rf"a{suffix}: cut short: .* claims \d+ bytes and the file has \d+; copy"):
         refuse_cut_short(path)
 
 

@@ -30,9 +30,7 @@ def stem_row(song_id, stem, path, root="."):
 @pytest.fixture
 def sounds(tmp_path):
     rng = np.random.default_rng(5)
-    return {
-        (song, stem): quantise(pink_noise(rng, 2, FRAMES)) for song in "ba" for stem in ("vocals", "mixture")
-    }
+    return {(song, stem): quantise(pink_noise(rng, 2, FRAMES)) for song in "ba" for stem in ("vocals", "mixture")}
 
 
 @pytest.fixture
@@ -134,9 +132,7 @@ def test_unknown_songs_and_stems_are_refused_with_what_there_is(folder):
         corpus.load(("song-17", "drums"))
 
 
-@pytest.mark.parametrize(
-    ("start", "count"), [(-1, 5), (0, FRAMES + 1), (FRAMES, None), (FRAMES - 5, 6), (3, 0)]
-)
+@pytest.mark.parametrize(("start", "count"), [(-1, 5), (0, FRAMES + 1), (FRAMES, None), (FRAMES - 5, 6), (3, 0)])
 def test_crops_outside_the_stem_are_refused(folder, start, count):
     with pytest.raises(TableError, match=rf"b/vocals\.flac: frames {start} to .* within its {FRAMES} frames"):
         Corpus.open(folder).load(("b", "vocals"), start, count)
@@ -144,9 +140,7 @@ def test_crops_outside_the_stem_are_refused(folder, start, count):
 
 @pytest.mark.parametrize(("field", "value"), [("sample_rate", 48000), ("channels", 1)])
 def test_a_file_that_is_not_what_its_row_says_is_refused(folder, field, value):
-    with pytest.raises(
-        TableError, match=rf"has {field} \d+, and its row in the stems table says {value}; run"
-    ):
+    with pytest.raises(TableError, match=rf"has {field} \d+, and its row in the stems table says {value}; run"):
         replace_rows(folder, **{field: value}).load(("b", "vocals"))
 
 

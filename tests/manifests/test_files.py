@@ -74,9 +74,7 @@ def test_a_full_disk_is_a_build_error_with_the_fix(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "_created", full)
     path = tmp_path / "a.bin"
-    with pytest.raises(
-        BuildError, match=r"a\.bin: cannot be written \(No space left on device\); free some space"
-    ):
+    with pytest.raises(BuildError, match=r"a\.bin: cannot be written \(No space left on device\); free some space"):
         write_x(path)
     assert not path.exists()
 
@@ -103,9 +101,7 @@ def test_a_killed_process_leaves_no_file_of_that_name(tmp_path):
         "    file.write(b'x' * 100_000); file.flush(); os.kill(os.getpid(), 9)\n"
     )
     path = tmp_path / "a.bin"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], env={**os.environ, "PYTHONPATH": os.getcwd()}
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], env={**os.environ, "PYTHONPATH": os.getcwd()})
     assert done.returncode == -9
     assert not path.exists()
     assert [name.startswith(TEMPORARY_PREFIX) for name in os.listdir(tmp_path)] == [True]

@@ -142,9 +142,7 @@ def test_a_frame_joined_from_pieces_gives_the_same_bytes(tmp_path):
 
 
 def test_jsonl_is_one_plain_object_a_line(tmp_path):
-    path = write_table(
-        tmp_path, "rejected", frame_of("rejected", [row("rejected", detail="\u2028 é\n")]), "jsonl"
-    )
+    path = write_table(tmp_path, "rejected", frame_of("rejected", [row("rejected", detail="\u2028 é\n")]), "jsonl")
     assert path.read_bytes().count(b"\n") == 1
     expected = {"id": None, "path": "a.mp3", "stage": "scan", "reason": "cut short", "detail": "\u2028 é\n"}
     assert json.loads(path.read_text("utf-8")) == expected
@@ -166,9 +164,7 @@ def test_parquet_that_pandas_wrote_is_read_whatever_its_index(tmp_path, index):
 
 
 def test_nan_is_null_in_the_file_too(tmp_path):
-    path = write_table(
-        tmp_path, "tracks", frame_of("tracks", [row(peak_db=math.nan), row(path="b", peak_db=-1.0)])
-    )
+    path = write_table(tmp_path, "tracks", frame_of("tracks", [row(peak_db=math.nan), row(path="b", peak_db=-1.0)]))
     column = pyarrow.parquet.read_table(path)["peak_db"]
     assert column.null_count == 1
     assert column.to_pylist() == [None, -1.0]
@@ -185,9 +181,7 @@ def test_clips_hold_one_rms_column_for_each_stem_in_order(tmp_path):
     assert list(frame.columns[-2:]) == ["rms_drums", "rms_vocals"]
     write_table(tmp_path, "clips", frame)
     pd.testing.assert_frame_equal(read_table(tmp_path, "clips"), frame)
-    with pytest.raises(
-        TableError, match=r"column 'rms_vocals' has 1 value that is not at least 0 \(first: -1\.0"
-    ):
+    with pytest.raises(TableError, match=r"column 'rms_vocals' has 1 value that is not at least 0 \(first: -1\.0"):
         frame_of("clips", [row("clips", rms_vocals=-1.0)])
 
 

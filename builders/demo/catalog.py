@@ -32,11 +32,11 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from builders.demo_performance import perform
-from builders.demo_releases import CODECS, Release, Written, encode, write_release, write_vocals
-from builders.demo_score import compose
-from builders.demo_sheets import COVER_ALBUM, COVER_ARTIST, COVER_STYLE, COVER_VOICE, SHEETS, Sheet
-from builders.demo_tags import write_tags
+from builders.demo.performance import perform
+from builders.demo.releases import CODECS, Release, Written, encode, write_release, write_vocals
+from builders.demo.score import compose
+from builders.demo.sheets import COVER_ALBUM, COVER_ARTIST, COVER_STYLE, COVER_VOICE, SHEETS, Sheet
+from builders.demo.tags import write_tags
 from manifests.errors import BuildError, RecipeError
 
 _Value = TypeVar("_Value")
@@ -148,9 +148,7 @@ def write_demo_catalog(
         If `folder` holds something else already.
     """
     if songs < _LEAST_SONGS:
-        raise RecipeError(
-            f"songs: {songs} is too few; three songs are decoys, so ask for {_LEAST_SONGS} or more"
-        )
+        raise RecipeError(f"songs: {songs} is too few; three songs are decoys, so ask for {_LEAST_SONGS} or more")
     if seconds < 4.0:
         raise RecipeError(f"seconds: {seconds} is too short for a song of four bars; ask for 4 or more")
     truth = DemoTruth(folder, pd.DataFrame(), pd.DataFrame())
@@ -363,9 +361,7 @@ def _extras(
     )
     instrumental, vocals = perform(_rng(seed, 0, 3), score, sheet)
     write_release(library, cover, instrumental + vocals)
-    rows = [
-        _decoy("cover", cover.path, mixtures[0].path, "the same composition in another key, tempo and band")
-    ]
+    rows = [_decoy("cover", cover.path, mixtures[0].path, "the same composition in another key, tempo and band")]
 
     source = mixtures[min(1, len(mixtures) - 1)].path
     copy = f"Various Artists/Discovered, Vol. 1/{Path(source).name}"

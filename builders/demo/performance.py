@@ -15,10 +15,10 @@ import numpy.typing as npt
 import scipy.fft
 import scipy.signal
 
-from builders.demo_instruments import INSTRUMENTS, KITS, SAMPLE_RATE, Mono
-from builders.demo_score import MODES, TAIL_SECONDS, Bar, MelodyNote, Score, anchor, chord_at
-from builders.demo_sheets import STYLES, Part, Sheet, Style
-from builders.demo_voice import SungNote, Voice, sing
+from builders.demo.instruments import INSTRUMENTS, KITS, SAMPLE_RATE, Mono
+from builders.demo.score import MODES, TAIL_SECONDS, Bar, MelodyNote, Score, anchor, chord_at
+from builders.demo.sheets import STYLES, Part, Sheet, Style
+from builders.demo.voice import SungNote, Voice, sing
 
 PEAK = 0.4
 """Highest sample of a performance: leaves 8 dB for the gains of releases and the overshoot of codecs."""
@@ -255,9 +255,7 @@ def _vocals(
     lead = _sung(score.melody, sheet.voice, sheet.tonic, clock, 0, score.mode)
     track = np.tile(_levelled(sing(rng, sheet.voice, lead, frames)), (2, 1))
     if sheet.harmony:
-        second = replace(
-            sheet.voice, vibrato_cents=0.6 * sheet.voice.vibrato_cents, tract=0.97 * sheet.voice.tract
-        )
+        second = replace(sheet.voice, vibrato_cents=0.6 * sheet.voice.vibrato_cents, tract=0.97 * sheet.voice.tract)
         chorus = [note for note in score.melody if note.section == "chorus"]
         above = _sung(chorus, second, sheet.tonic, clock, 2, score.mode)
         late = [replace(note, start_frame=note.start_frame + int(rng.uniform(0, 900))) for note in above]

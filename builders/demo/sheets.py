@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from builders.demo_voice import Voice
+from builders.demo.voice import Voice
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Part:
     Attributes
     ----------
     instrument : str
-        A name in `builders.demo_instruments.INSTRUMENTS`.
+        A name in `builders.demo.instruments.INSTRUMENTS`.
     verse, chorus : str
         Patterns; an empty one is silence.
     register : int

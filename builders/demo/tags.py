@@ -119,9 +119,7 @@ def _flac(data: bytes, tags: Mapping[str, str]) -> bytes:
     blocks.insert(1, (4, _comments(tags)))
     head = b"fLaC"
     for index, (kind, block) in enumerate(blocks):
-        head += (
-            bytes([kind | (0x80 if index == len(blocks) - 1 else 0)]) + len(block).to_bytes(3, "big") + block
-        )
+        head += bytes([kind | (0x80 if index == len(blocks) - 1 else 0)]) + len(block).to_bytes(3, "big") + block
     return head + data[at:]
 
 
@@ -150,9 +148,7 @@ def _ogg(data: bytes, tags: Mapping[str, str]) -> bytes:
         used += 1
     # The first packet after the identification is the comments; a Vorbis setup header follows.
     packets[0] = b"OpusTags" + _comments(tags) if opus else b"\x03vorbis" + _comments(tags) + b"\x01"
-    laces = b"".join(
-        b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets[:headers]
-    )
+    laces = b"".join(b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets[:headers])
     body = b"".join(packets[:headers])
     rewritten = [pages[0]]
     for first in range(0, len(laces), 255):
@@ -164,9 +160,7 @@ def _ogg(data: bytes, tags: Mapping[str, str]) -> bytes:
         body = body[size:]
     out = []
     for number, (flags, granule, segment, content) in enumerate([*rewritten, *pages[used:]]):
-        head = (
-            b"OggS\x00" + bytes([flags]) + granule + struct.pack("<III", 1, number, 0) + bytes([len(segment)])
-        )
+        head = b"OggS\x00" + bytes([flags]) + granule + struct.pack("<III", 1, number, 0) + bytes([len(segment)])
         page = head + segment + content
         out.append(page[:22] + struct.pack("<I", _ogg_checksum(page)) + page[26:])
     return b"".join(out)

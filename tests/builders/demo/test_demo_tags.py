@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from tinytag import TinyTag
 
-from builders.demo_releases import CODECS, encode
-from builders.demo_tags import write_tags
+from builders.demo.releases import CODECS, encode
+from builders.demo.tags import write_tags
 from manifests.errors import AudioError
 from tests.synthesis import pink_noise
 

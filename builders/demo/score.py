@@ -1,7 +1,7 @@
 """The demo's compositions: form, chords, melody and syllables, drawn from a song sheet.
 
 A score is independent of key, tempo and band, so that a cover is the same score performed by others
-(`builders.demo_performance`). Time is counted in steps, sixteenths of a 4/4 bar, and pitch in semitones above
+(`builders.demo.performance`). Time is counted in steps, sixteenths of a 4/4 bar, and pitch in semitones above
 the tonic.
 """
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from builders.demo_sheets import STYLES, Sheet
-from builders.demo_voice import CODAS, NUCLEI, ONSETS, Voice
+from builders.demo.sheets import STYLES, Sheet
+from builders.demo.voice import CODAS, NUCLEI, ONSETS, Voice
 
 Syllable = tuple[str, str, str]
 
@@ -88,8 +88,7 @@ def compose(rng: np.random.Generator, sheet: Sheet, seconds: float) -> Score:
     tunes: dict[str, list[MelodyNote]] = {}
     for section, length in _sections(max(4, round((seconds - TAIL_SECONDS) / bar_seconds))):
         chords = [
-            _chords(text, sheet.mode)
-            for text in (sheet.chorus if section == "chorus" else sheet.verse).split()
+            _chords(text, sheet.mode) for text in (sheet.chorus if section == "chorus" else sheet.verse).split()
         ]
         at = len(bars) * steps
         bars += [Bar(section, chords[index % len(chords)]) for index in range(length)]

@@ -13,9 +13,9 @@ import scipy.fft
 import soundfile
 import soxr
 
-from builders.demo_instruments import SAMPLE_RATE
-from builders.demo_performance import Audio
-from builders.demo_tags import write_tags
+from builders.demo.instruments import SAMPLE_RATE
+from builders.demo.performance import Audio
+from builders.demo.tags import write_tags
 from manifests.errors import AudioError
 
 CODECS: dict[str, tuple[str, str, str, float | None]] = {
@@ -109,9 +109,7 @@ def _measured(source: Audio, decoded: Audio) -> tuple[int, float]:
     """
     frames = min(source.shape[-1], 1 << 19)
     first = (source.shape[-1] - frames) // 2
-    spans = [
-        audio[:, first : first + frames].mean(axis=0) * np.hanning(frames) for audio in (source, decoded)
-    ]
+    spans = [audio[:, first : first + frames].mean(axis=0) * np.hanning(frames) for audio in (source, decoded)]
     size = scipy.fft.next_fast_len(2 * frames, real=True)
     before, after = (scipy.fft.rfft(span.astype(np.float64), size) for span in spans)
     peak = int(np.argmax(scipy.fft.irfft(np.conj(before) * after, size)))

@@ -7,7 +7,7 @@ import pytest
 import scipy.fft
 import scipy.signal
 
-from builders.demo_instruments import INSTRUMENTS, KITS, SAMPLE_RATE, oscillator
+from builders.demo.instruments import INSTRUMENTS, KITS, SAMPLE_RATE, oscillator
 
 
 def partial(audio: np.ndarray, near: float) -> float:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from builders.demo_instruments import INSTRUMENTS, KITS
-from builders.demo_performance import PEAK, SAMPLE_RATE, perform
-from builders.demo_score import MODES, compose
-from builders.demo_sheets import SHEETS, STYLES
+from builders.demo.instruments import INSTRUMENTS, KITS
+from builders.demo.performance import PEAK, SAMPLE_RATE, perform
+from builders.demo.score import MODES, compose
+from builders.demo.sheets import SHEETS, STYLES
 
 
 @pytest.mark.parametrize("sheet", SHEETS, ids=lambda sheet: sheet.title)

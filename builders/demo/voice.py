@@ -21,7 +21,7 @@ import numpy.typing as npt
 import scipy.fft
 import scipy.signal
 
-from builders.demo_instruments import SAMPLE_RATE, Mono
+from builders.demo.instruments import SAMPLE_RATE, Mono
 
 HOP_FRAMES = 128
 """Control rate: pitch, level and formants are given every so many frames."""
@@ -384,9 +384,7 @@ def _add_aspiration(rng: np.random.Generator, voice: Voice, out: Mono, phase: Mo
     """Add the noise of air through the folds, strongest while they are open, as loud as the voice asks."""
     frames = len(out)
     noise = rng.standard_normal(frames, dtype=np.float32)
-    sos = scipy.signal.butter(1, (1800.0, 12000.0), "bandpass", fs=SAMPLE_RATE, output="sos").astype(
-        np.float32
-    )
+    sos = scipy.signal.butter(1, (1800.0, 12000.0), "bandpass", fs=SAMPLE_RATE, output="sos").astype(np.float32)
     air = np.asarray(scipy.signal.sosfilt(sos, noise), dtype=np.float32)
     ramp = np.arange(HOP_FRAMES, dtype=np.float32) / np.float32(HOP_FRAMES)
     curve = (level[:, None] + np.diff(level, append=0.0)[:, None] * ramp).ravel()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from builders.demo_voice import HOP_FRAMES, SungNote, Voice, sing
+from builders.demo.voice import HOP_FRAMES, SungNote, Voice, sing
 
 RATE = 44100
 VOICE = Voice(centre=60, tract=1.0, vibrato_cents=40.0, vibrato_hz=5.5)

@@ -15,7 +15,7 @@ import soundfile
 import soxr
 from tinytag import TinyTag
 
-from builders.demo_catalog import DemoTruth, write_demo_catalog
+from builders.demo.catalog import DemoTruth, write_demo_catalog
 from manifests import audio
 from manifests.errors import AudioError, BuildError, RecipeError
 from tests.synthesis import fractional_delay

@@ -174,9 +174,7 @@ def plucked(
     return np.asarray(out * envelope(frames, gate, 0.001, 1.0, 1.0, 0.03), dtype=np.float32)
 
 
-def fm(
-    pitch: float, gate: int, *, ratio: float, index: float, bite: float, decay: float, sustain: float
-) -> Mono:
+def fm(pitch: float, gate: int, *, ratio: float, index: float, bite: float, decay: float, sustain: float) -> Mono:
     """Two-operator FM: a modulator at `ratio` times the pitch, its index falls within `bite` seconds."""
     frames = gate + SAMPLE_RATE // 8
     time = seconds(frames)
@@ -225,9 +223,7 @@ def subtractive(
     return 0.5 * total * envelope(frames, gate, attack, decay, sustain, release)
 
 
-def struck(
-    pitch: float, gate: int, ratios: tuple[float, ...], levels: tuple[float, ...], decay: float
-) -> Mono:
+def struck(pitch: float, gate: int, ratios: tuple[float, ...], levels: tuple[float, ...], decay: float) -> Mono:
     """Bar or bell: decaying sines at `ratios` of the pitch; the higher ones die sooner."""
     frames = gate + int(min(decay, 0.5) * SAMPLE_RATE)
     time = seconds(frames)
@@ -270,12 +266,8 @@ INSTRUMENTS: dict[str, Instrument] = {
         0.8 * fm(pitch, gate, ratio=1.0, index=1.6, bite=0.35, decay=0.9, sustain=0.15)
         + 0.2 * fm(pitch, gate, ratio=14.0, index=0.9, bite=0.05, decay=0.12, sustain=0.0)
     ),
-    "fm bass": lambda rng, pitch, gate: fm(
-        pitch, gate, ratio=1.0, index=2.8, bite=0.12, decay=0.5, sustain=0.6
-    ),
-    "fm bell": lambda rng, pitch, gate: fm(
-        pitch, gate, ratio=3.5, index=2.2, bite=0.4, decay=0.7, sustain=0.0
-    ),
+    "fm bass": lambda rng, pitch, gate: fm(pitch, gate, ratio=1.0, index=2.8, bite=0.12, decay=0.5, sustain=0.6),
+    "fm bell": lambda rng, pitch, gate: fm(pitch, gate, ratio=3.5, index=2.2, bite=0.4, decay=0.7, sustain=0.0),
     "marimba": lambda rng, pitch, gate: struck(pitch, gate, (1, 3.9, 9.2), (1.0, 0.3, 0.1), 0.35),
     "glockenspiel": lambda rng, pitch, gate: struck(pitch, gate, (1, 2.76, 5.4), (0.8, 0.35, 0.15), 0.8),
     "synth bass": functools.partial(
