@@ -12,14 +12,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import jinja2
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
 from builders.charts import histogram, spectrogram, spectrogram_png
 from builders.check import MIXTURE, read_record, require_finished
@@ -78,7 +77,7 @@ class Chart:
 
     title: str
     note: str
-    svg: Markup
+    svg: str
     summary: str
 
 
@@ -126,9 +125,10 @@ def write_report(build: Path) -> Path:
     )
     text = page.render(
         name=build.resolve().name,
-        run=run,
+        builder=str(run.get("builder", "")),
+        source=str(run.get("catalog", "")),
         hours={"in": _number(_part(run, "hours").get("in")), "kept": sum(s.duration_s for s in songs) / 3600},
-        status=_counts(pairs["status"]),
+        status={status: int((pairs["status"] == status).sum()) for status in _STATUSES},
         num_tracks=len(tracks),
         stages=_stages(run),
         charts=_charts(corpus, tracks, pairs, songs),
@@ -144,11 +144,11 @@ def write_report(build: Path) -> Path:
         rejected=_rejected(rejected),
         recipe=sorted(_part(run, "recipe").items()),
         versions=sorted(_part(run, "versions").items()),
-        shown=SHOWN_ROWS,
     )
     path = build / "report.html"
     with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        # file names that are not UTF-8 reach us as lone surrogates
+        file.write(text.encode("utf-8", "backslashreplace"))
     return path
 
 
@@ -236,14 +236,10 @@ def _charts(corpus: Corpus, tracks: pd.DataFrame, pairs: pd.DataFrame, songs: Se
     duration_s = {"chosen": [song.duration_s for song in songs]}
     return [
         _chart("Lag", "s", "instrumental behind mixture, aligned pairs", _by_status(pairs, lag_s, aligned)),
-        _chart(
-            "Drift", "ppm", "between the two clocks, aligned pairs", _by_status(pairs, pairs["drift_ppm"], aligned)
-        ),
+        _chart("Drift", "ppm", "of the clocks, aligned pairs", _by_status(pairs, pairs["drift_ppm"], aligned)),
         _chart("Residual", "dB", "left in vocal-free frames, songs", residual_db),
         _chart("Confidence", "", "of all compared pairs", _by_status(pairs, pairs["confidence"])),
-        _chart(
-            "Bit error rate", "", "between fingerprints, all candidates", _by_status(pairs, pairs["bit_error_rate"])
-        ),
+        _chart("Bit error rate", "", "of fingerprints", _by_status(pairs, pairs["bit_error_rate"])),
         _chart("Duration", "s", "of the songs", duration_s),
     ]
 
@@ -259,12 +255,12 @@ def _chart(title: str, unit: str, note: str, series: Mapping[str, Sequence[float
     heading = f"{title}, {unit}" if unit else title
     svg = histogram({f"--{status}": found for status, found in series.items()}, f"Histogram: {heading}")
     if not values:
-        return Chart(heading, note, Markup(), "no values")
+        return Chart(heading, note, "", "no values")
     low, middle, high = np.percentile(values, [5, 50, 95])
     places = 0 if abs(middle) >= 100 else 1 if abs(middle) >= 10 else 2
     spread = f"{_shown(low, places)} to {_shown(high, places)}"
     summary = f"median {_shown(middle, places)}, 5–95 % {spread}, n = {len(values)}"
-    return Chart(heading, note, Markup(svg), summary)  # noqa: S704  # made of numbers and our own labels
+    return Chart(heading, note, svg, summary)
 
 
 def _stages(run: Mapping[str, Any]) -> list[StageRow]:

@@ -527,7 +527,7 @@ def _window_delay(
     whole = int(np.floor(base))
     frequency = np.fft.rfftfreq(_FINE_FFT)
     band = (frequency * sample_rate >= _LOWEST_HZ) & (frequency * sample_rate <= _HIGHEST_HZ)
-    omega: Floats = 2 * np.pi * frequency[band]
+    omega = 2 * np.pi * frequency[band].astype(np.float64)
     mixture = stft(_slice(x, start, length)[None], _FINE_FFT, _FINE_HOP)[:, band]
     delay, precision = 0.0, 0.0
     # twice: the first pass finds the whole frames, so that the second sees the same samples in both windows

@@ -222,8 +222,8 @@ def direction_db(forward: Evidence, backward: Evidence) -> float:
 def confidence(evidence: Evidence, alignment: Alignment) -> float:
     """A pair's confidence in [0, 1], for ordering: 1 is beyond doubt.
 
-    The geometric mean of saturating scores: peak ratio of the correlations, agreement of the windows, how well the quietest
-    frames are explained, and containment.
+    The geometric mean of saturating scores: peak ratio of the correlations, agreement of the windows, how well
+    the quietest frames are explained, and containment.
     """
     scores = (
         np.clip((alignment.peak_ratio - 1) / 2, 0, 1),
