@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 import yaml
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import (
@@ -44,15 +44,19 @@ if TYPE_CHECKING:
     from builders.catalog import CatalogBuilder
     from builders.catalog import Progress as ProgressCall
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# no markup: paths and messages may hold square brackets
+console = Console(highlight=False, markup=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 _DEFAULTS = CatalogRecipe()
 
 Jobs = Annotated[int, Parameter(help="Worker processes; 0 works in this process.")]
 Engine = Annotated[Literal["local"], Parameter(help="What runs the stages.")]
 DryRun = Annotated[bool, Parameter(negative="", help="Say what would be done, and do nothing.")]
-Limit = Annotated[int | None, Parameter(help="Only the first files, sorted by path.")]
+Limit = Annotated[
+    int | None,
+    Parameter(help="Only the first files, sorted by path.", validator=validators.Number(gte=1)),
+]
 TableFormat = Annotated[Literal["parquet", "jsonl"], Parameter(name="--format", help="File format of the tables.")]
 
 
@@ -67,6 +71,7 @@ app = App(
     name="stemloom",
     version=_version,
     help="Builds training corpora for audio source separation.",
+    suppress_keyboard_interrupt=False,
 )
 build_app = App(name="build", help="Build a corpus.")
 app.command(build_app)
@@ -168,7 +173,7 @@ def check(build: Path, /) -> int:
     with _progress() as progress:
         problems = check_build(build, progress)
     for problem in problems:
-        errors.print(problem, markup=False)
+        errors.print(problem)
     if problems:
         errors.print(f"{build}: {len(problems)} problems")
         return 1
@@ -268,6 +273,7 @@ def _progress() -> Iterator[ProgressCall]:
 
 def _use_config(tokens: Sequence[str]) -> None:
     """Let the recipe fields of `--config FILE` stand in for flags that were not given."""
+    app.config = ()
     for position, token in enumerate(tokens):
         name, _, value = token.partition("=")
         if name != "--config":
@@ -289,10 +295,10 @@ def main(tokens: Sequence[str] | None = None) -> None:
         _use_config(tokens)
         code = app(tokens, result_action="return_value")
     except RecipeError as error:
-        errors.print(f"error: {error}", markup=False, style="red")
+        errors.print(f"error: {error}", style="red")
         code = 2
     except StemloomError as error:
-        errors.print(f"error: {error}", markup=False, style="red")
+        errors.print(f"error: {error}", style="red")
         code = 1
     except KeyboardInterrupt:
         errors.print("stopped; the same command resumes")

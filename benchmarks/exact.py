@@ -7,7 +7,7 @@ instrumental release y(k) = m((k - lag) / (1 + drift)) by band-limited interpola
 sinc of 256 taps, independent of the resampler that the aligner uses), and the mixture x(t) = gain * polarity *
 m(t) + vocals, the vocals as loud as the instrumental (0 dB). Both go through one codec and back. Decoders cut the
 encoder's delay; what is left of it is measured and taken into account. Prints Markdown: errors in samples and ppm
-by codec and drift.
+by codec and drift; then SI-SDR of the vocals by codec for pairs with an equaliser of +-3 dB in each release.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ import pandas as pd
 import scipy.signal
 import soundfile
 
-from curation.alignment import align
+from benchmarks.catalog import shelf, si_sdr
+from curation.alignment import align, render
+from curation.derivation import METHODS, derive_vocals
 from manifests.audio import read
 
 DRIFTS_PPM = (0.0, 3.0, 40.0, 300.0)
 CODECS = ("none", "mp3 128", "aac 128", "opus 96")
+# libsndfile's compression levels that give these bit rates
+LEVELS = {"mp3 320": 0.0, "mp3 128": 0.65, "opus 96": 0.83}
 TAPS, PHASES = 256, 4096
 # one kernel for every 1/4096 of a frame; linear interpolation between them is exact to 1e-8
 _DISTANCE = np.arange(-TAPS // 2 + 1, TAPS // 2 + 1)[None] - (np.arange(PHASES + 2) / PHASES)[:, None]
@@ -43,7 +47,8 @@ def main() -> None:
     songs = sorted(path.name.removesuffix("_vocals.ogg") for path in stems.glob("*_vocals.ogg"))
     songs = songs[:: max(1, len(songs) // options.songs)][: options.songs]
     rng = np.random.default_rng(0)
-    rows = []
+    rows: list[dict[str, object]] = []
+    vocals: list[dict[str, object]] = []
     for song in songs:
         music, rate = excerpt(stems / f"{song}_instrumental.ogg", options.seconds)
         voice, _ = excerpt(stems / f"{song}_vocals.ogg", options.seconds)
@@ -71,7 +76,54 @@ def main() -> None:
                         "polarity": found.polarity == polarity,
                     }
                 )
-    table = pd.DataFrame(rows)
+        vocals += vocals_rows(song, music, voice, rate, rng)
+    print_alignment(pd.DataFrame(rows))
+    print_vocals(pd.DataFrame(vocals))
+
+
+def vocals_rows(
+    song: str, music: np.ndarray, voice: np.ndarray, rate: int, rng: np.random.Generator
+) -> list[dict[str, object]]:
+    """SI-SDR of both methods' vocals, when mixture and instrumental have equalisers of their own."""
+    filters = [
+        np.vstack(
+            [shelf(kind, f, rng.uniform(-3, 3)) for kind, f in (("low", 140), ("peak", 1500), ("high", 7000))]
+        )
+        for _ in range(2)
+    ]
+    mixture = np.pad(voice, ((0, 0), (0, music.shape[1] - voice.shape[1]))) + music
+    heard = scipy.signal.sosfilt(filters[0], mixture, axis=1)
+    release = scipy.signal.sosfilt(filters[1], shifted(music, 1234.56, 12.0), axis=1)
+    expected = scipy.signal.sosfilt(filters[0], mixture - music, axis=1)
+    scale = 0.5 / max(np.abs(heard).max(), np.abs(release).max())
+    rows: list[dict[str, object]] = []
+    for codec in ("16 bit", "mp3 320", "mp3 128", "aac 128", "opus 96"):
+        x, delay = through(heard * scale, codec, rate)
+        y, _ = through(release * scale, codec, rate)
+        alignment = align(x, y, rate)
+        segment = alignment.longest
+        accompaniment = render(y, rate, rate, alignment)[alignment.segments.index(segment)]
+        true = expected[:, segment.start_frame - delay : segment.end_frame - delay]
+        for method in METHODS:
+            derived = derive_vocals(x[:, segment.start_frame : segment.end_frame], accompaniment, rate, method)
+            frames = min(true.shape[1], derived.vocals.shape[1])
+            value = si_sdr(derived.vocals[:, :frames], true[:, :frames])
+            rows.append({"song": song, "codec": codec, "method": method, "si_sdr": value})
+    return rows
+
+
+def print_vocals(table: pd.DataFrame) -> None:
+    median = table.pivot_table(index="codec", columns="method", values="si_sdr", aggfunc="median", sort=False)
+    print("\n| codec of both | songs | vocals SI-SDR, dB: half-wave | transfer | difference |")
+    print("|---|---|---|---|---|")
+    for codec, row in median.iterrows():
+        print(
+            f"| {codec} | {table['song'].nunique()} | {row['half-wave']:.1f} | {row['transfer']:.1f} | "
+            f"{row['transfer'] - row['half-wave']:+.1f} |"
+        )
+
+
+def print_alignment(table: pd.DataFrame) -> None:
     print(
         "| codec | true drift, ppm | cases | lag error, samples: median | worst "
         "| drift error, ppm: median | worst | polarity right |"
@@ -124,15 +176,18 @@ def through(audio: np.ndarray, codec: str, rate: int) -> tuple[np.ndarray, int]:
     audio = audio.astype(np.float32)
     if codec == "none":
         return audio, 0
+    if codec == "16 bit":
+        return np.round(audio * 32768).astype(np.float32) / 32768, 0
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, {"mp3 128": "a.mp3", "aac 128": "a.m4a", "opus 96": "a.opus"}[codec])
+        path = Path(folder, f"a.{ {'mp3': 'mp3', 'aac': 'm4a', 'opus': 'opus'}[codec.split()[0]] }")
         if codec == "aac 128":
             write_aac(path, audio, rate)
         else:
             # Opus knows 48 kHz only: the same frames are called 48 kHz, which changes nothing for the aligner
-            form = {"mp3 128": ("MP3", "MPEG_LAYER_III", rate), "opus 96": ("OGG", "OPUS", 48_000)}[codec]
+            form = ("OGG", "OPUS", 48_000) if codec.startswith("opus") else ("MP3", "MPEG_LAYER_III", rate)
+            mode = {} if codec.startswith("opus") else {"bitrate_mode": "CONSTANT"}
             with soundfile.SoundFile(
-                path, "w", form[2], audio.shape[0], form[1], format=form[0], compression_level=0.6
+                path, "w", form[2], audio.shape[0], form[1], format=form[0], compression_level=LEVELS[codec], **mode
             ) as file:
                 for start in range(0, audio.shape[1], form[2]):
                     file.write(audio[:, start : start + form[2]].T)

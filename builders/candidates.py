@@ -20,6 +20,9 @@ from manifests.tables import frame_of
 TrackRow = dict[str, Any]
 """A row of the tracks table; nulls are None."""
 
+_MAX_SILENCE = 4.0
+"""A file may be this many times as long as the longest song."""
+
 
 @dataclass
 class Candidate:
@@ -48,16 +51,23 @@ class Candidate:
         self.bit_error_rate = matches[0].bit_error_rate if matches else None
         difference_s = abs(music_s(tracks[self.a]) - music_s(tracks[self.b]))
         limit_s = recipe.max_duration_difference_s
-        if self.bit_error_rate is None or self.bit_error_rate > recipe.max_bit_error_rate:
-            found = "none overlap" if self.bit_error_rate is None else f"{self.bit_error_rate:.2f}"
-            self.reason = f"fingerprints differ (bit error rate {found}, at most {recipe.max_bit_error_rate})"
+        if self.bit_error_rate is None:
+            self.reason = "fingerprints do not overlap: one of them is too short"
+        elif self.bit_error_rate > recipe.max_bit_error_rate:
+            found = f"{self.bit_error_rate:.2f}, at most {recipe.max_bit_error_rate}"
+            self.reason = f"fingerprints differ (bit error rate {found})"
         elif limit_s is not None and difference_s > limit_s:
             self.reason = f"durations of the music differ by {difference_s:.1f} s (at most {limit_s:g} s)"
 
+    def is_labelled(self, tracks: Mapping[str, TrackRow]) -> bool:
+        """Whether exactly one of the two is called an instrumental."""
+        first, second = (tracks[i]["version"] in WITHOUT_LEAD for i in (self.a, self.b))
+        return bool(first != second)
+
     def ordered(self, tracks: Mapping[str, TrackRow]) -> tuple[str, str]:
         """Probable mixture first, by label; the waveforms have the last word."""
-        first, second = (tracks[i]["version"] in WITHOUT_LEAD for i in (self.a, self.b))
-        return (self.b, self.a) if first and not second else (self.a, self.b)
+        is_exchanged = self.is_labelled(tracks) and tracks[self.a]["version"] in WITHOUT_LEAD
+        return (self.b, self.a) if is_exchanged else (self.a, self.b)
 
     def row(self, tracks: Mapping[str, TrackRow]) -> dict[str, Any]:
         """What the pairs table says before the waveforms are compared."""
@@ -145,8 +155,12 @@ def _why_unusable(row: TrackRow, recipe: CatalogRecipe) -> tuple[str, str] | Non
     if row["channels"] > 2:
         return "channels", f"has {row['channels']} channels; downmix to stereo first"
     duration_s = music_s(row)
+    file_s = row["num_frames"] / row["sample_rate"]
     if duration_s < recipe.min_song_s:
         return "too short", f"{duration_s:.1f} s of music (min_song_s {recipe.min_song_s:g})"
     if recipe.max_song_s is not None and duration_s > recipe.max_song_s:
         return "too long", f"{duration_s:.1f} s of music (max_song_s {recipe.max_song_s:g})"
+    # files are read whole from here on, silence and all
+    if recipe.max_song_s is not None and file_s > _MAX_SILENCE * recipe.max_song_s:
+        return "too long", f"{file_s:.0f} s for {duration_s:.1f} s of music; cut the silence"
     return None

@@ -7,9 +7,11 @@ fractional alignment, edits, and a better difference; see `curation`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import platform
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -33,9 +35,9 @@ from builders.triplet import DERIVE_VERSION, TripletItem, is_whole, write_triple
 from curation.chromaprint import Fingerprint
 from curation.songs import Compared, choose_pairs
 from manifests.corpus import Corpus
-from manifests.errors import BuildError
-from manifests.files import replacing
-from manifests.tables import TableFormat, frame_of, write_table
+from manifests.errors import BuildError, RecipeError
+from manifests.files import TEMPORARY_PREFIX, replacing
+from manifests.tables import TableFormat, find_table, frame_of, write_table
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +63,14 @@ class CatalogBuilder:
     jobs : int >= 0
         Worker processes of the default engine.
     table_format : {'parquet', 'jsonl'}
-    limit : int, optional
+    limit : int >= 1, optional
         Only the first files, sorted by path.
     progress : callable, optional
+
+    Raises
+    ------
+    RecipeError
+        If the limit is below 1.
 
     Examples
     --------
@@ -78,6 +85,10 @@ class CatalogBuilder:
     table_format: TableFormat = "parquet"
     limit: int | None = None
     progress: Progress = _silent
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise RecipeError(f"limit is {self.limit}; give the number of files, at least 1, or None for all")
 
     def build(self, folder: Path) -> Corpus:
         """Run the whole path.
@@ -97,13 +108,16 @@ class CatalogBuilder:
         AudioError
             If the folder does not exist.
         BuildError
-            If the build folder belongs to another recipe or another running build, or the disk refuses.
+            If the build folder belongs to another recipe or another running build, the catalogue and the build
+            lie in each other, or the disk refuses.
         """
         require_folder(folder)
+        _require_apart(folder, self.out)
         with BuildLock(self.out):
             run = _Run(self, folder)
             run.claim_folder()
             run.forget_result()
+            _remove_temporary_files(self.out)
             rows, prints = run.scan()
             tracks, candidates = run.match(rows, prints)
             compared = run.align(tracks, candidates)
@@ -113,17 +127,26 @@ class CatalogBuilder:
         return Corpus.open(self.out, {"catalog": folder})
 
     def scan(self, folder: Path) -> pd.DataFrame:
-        """Only the first stage: write the tracks table and the rejected one.
+        """Only the first stage, which no recipe changes: write the tracks table and the rejected one.
 
         Returns
         -------
         pd.DataFrame
             The tracks table.
+
+        Raises
+        ------
+        AudioError
+            If the folder does not exist.
+        BuildError
+            If the build folder holds a finished build, whose tables these would replace, or as for `build`.
         """
         require_folder(folder)
+        _require_apart(folder, self.out)
         with BuildLock(self.out):
+            if find_table(self.out, "stems") is not None:
+                raise BuildError(f"{self.out}: holds a finished build with its tracks table; choose another folder")
             run = _Run(self, folder)
-            run.claim_folder()
             rows, _ = run.scan()
             tracks = frame_of("tracks", rows)
             write_table(self.out, "rejected", run.rejected_table(), self.table_format)
@@ -223,7 +246,9 @@ class _Run:
         for candidate in candidates:
             if candidate.reason is None:
                 ids = candidate.ordered(tracks)
-                works.append(Work(candidate.name, PairItem(*(self._file(tracks[i]) for i in ids)), ids))
+                first, second = (self._file(tracks[i]) for i in ids)
+                item = PairItem(first, second, candidate.is_labelled(tracks))
+                works.append(Work(candidate.name, item, item.content_ids))
         for done in self._run(stage, works, reject_stage=None):
             row = rows[done.name]
             if done.product is not None:
@@ -308,7 +333,9 @@ class _Run:
             "wall_s": {stage: round(seconds, 3) for stage, seconds in self.wall_s.items()},
         }
         with replacing(self.out / "run.json") as file:
-            file.write((json.dumps(run, indent=2, ensure_ascii=False) + "\n").encode())
+            # the catalogue's own path need not be UTF-8
+            text = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
+            file.write(text.encode("utf-8", "backslashreplace"))
         form = self.builder.table_format
         write_table(self.out, "tracks", frame_of("tracks", tracks), form)
         write_table(self.out, "pairs", frame_of("pairs", pairs), form)
@@ -342,6 +369,7 @@ class _Run:
         """Run a stage, count, show progress, and turn failures into rejects."""
         start = time.monotonic()
         failed = 0
+        ids = {work.name: work.content_ids[0] if work.content_ids else None for work in works}
         outcomes = (
             run_stage(stage, works, self.engine, self.cache, is_whole)
             if cached
@@ -354,7 +382,7 @@ class _Run:
                 if reject_stage is not None:
                     self.rejects.append(
                         Reject(
-                            None,
+                            ids[done.name],
                             done.name,
                             reject_stage,
                             _REASONS[done.failure.kind],
@@ -368,6 +396,8 @@ class _Run:
 
 
 _STEM_ORDER = {"mixture": 0, "instrumental": 1, "vocals": 2}
+_STEM_PATH = re.compile(rf"audio/[0-9a-f]{{32}}/({'|'.join(_STEM_ORDER)})\.(flac|wav)")
+_TEMPORARY = f"{TEMPORARY_PREFIX}*"
 _REASONS = {"rejected": "unreadable", "crash": "worker crashed", "timeout": "took too long"}
 
 
@@ -391,16 +421,30 @@ def _first_difference(before: str, settings: dict[str, Any]) -> str:
     return "the folder's recipe cannot be read"
 
 
+def _require_apart(folder: Path, out: Path) -> None:
+    """Refuse a build that would take its own stems for music, or the music for old stems of its own."""
+    music, build = folder.resolve(), out.resolve()
+    if build == music or music in build.parents:
+        raise BuildError(f"{out}: lies in the catalogue {folder}; choose an --out folder outside of it")
+    if build / "audio" in (music, *music.parents):
+        raise BuildError(f"{folder}: lies where {out} keeps its stems; choose another --out folder")
+
+
+def _remove_temporary_files(out: Path) -> None:
+    """Remove what a killed build was writing. The lock is held, so nobody else is writing now."""
+    for found in (out.glob(_TEMPORARY), *((out / name).rglob(_TEMPORARY) for name in (".cache", "audio"))):
+        for path in found:
+            path.unlink(missing_ok=True)
+
+
 def _remove_stale_audio(out: Path, paths: set[str]) -> None:
-    """Remove audio that no row refers to: songs that left the catalogue, files of a killed write."""
-    kept = {out / path for path in paths}
-    audio = out / "audio"
-    for path in sorted(audio.rglob("*"), reverse=True) if audio.exists() else ():
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif path not in kept:
+    """Remove stems that no row refers to: of songs that left the catalogue. What is not ours is left alone."""
+    for path in sorted(out.glob("audio/*/*")):
+        name = path.relative_to(out).as_posix()
+        if _STEM_PATH.fullmatch(name) and name not in paths:
             path.unlink()
+            with contextlib.suppress(OSError):  # the song's other stems are still there
+                path.parent.rmdir()
 
 
 def _versions() -> dict[str, str]:

@@ -129,14 +129,16 @@ def spectrogram(path: Path, num_frames: int, sample_rate: int) -> Levels:
         When the file cannot be decoded.
     """
     column_frames = max(_MIN_COLUMN, -(-num_frames // COLUMNS))
-    window = np.hanning(_WINDOW)
     edges = np.geomspace(LOWEST_HZ, sample_rate / 2, ROWS + 1) * _WINDOW / sample_rate
     columns = []
     for block in blocks(path, column_frames):
         mono = block.mean(axis=0, dtype=np.float64)
-        count = -(-len(mono) // _WINDOW)
-        frames = np.pad(mono, (0, count * _WINDOW - len(mono))).reshape(count, _WINDOW)
-        power = np.square(np.abs(np.fft.rfft(frames * window))).mean(axis=0)
+        # whole windows only: the edge of a padded one would light up every frequency
+        size = min(len(mono), _WINDOW)
+        count = len(mono) // size
+        window = np.hanning(size + 2)[1:-1]
+        spectra = np.fft.rfft(mono[: count * size].reshape(count, size) * window, _WINDOW)
+        power = np.square(np.abs(spectra)).mean(axis=0) / np.square(window).sum()
         total = np.concatenate([[0.0], np.cumsum(power)])
         # power of bins up to a fraction of a bin, so that bands narrower than a bin have their share
         columns.append(np.diff(np.interp(edges + 0.5, np.arange(len(total)), total)))

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 
 from builders.recipe import make_recipe
 from curation.versions import artist_key, artist_names
@@ -201,10 +202,13 @@ def _read_tables(build: Path, needed: tuple[str, ...]) -> tuple[dict[str, pd.Dat
     for name in SCHEMAS:
         try:
             if name in (*needed, "stems") or find_table(build, name) is not None:
-                tables[name] = read_table(build, name)
+                table = read_table(build, name)
+                for column in table.columns:
+                    table[column].to_list()  # pandas decodes text when it is asked for, and a torn file's may not
+                tables[name] = table
         except TableError as error:
             problems.append(str(error))
-        except ValueError as error:  # text in a torn Parquet file that is not UTF-8
+        except (ValueError, pyarrow.ArrowException) as error:  # text in a torn Parquet file that is not UTF-8
             problems.append(f"{build / name}: the table cannot be read ({error}); {_FIX}")
     return tables, problems
 
@@ -295,8 +299,8 @@ def _pair_problems(
     # a song whose derivation failed has a row in the rejected table instead
     failed = set() if rejected is None else set(rejected.loc[rejected["stage"] == "derive", "path"])
     is_written = chosen["pair_id"].isin(stems["pair_id"]) | chosen["song_id"].isin(stems["song_id"])
-    for pair_id in chosen.loc[~is_written, "pair_id"]:
-        if pair_id not in failed and rejected is not None:
+    for pair_id, mixture_path in chosen.loc[~is_written, ["pair_id", "mixture_path"]].itertuples(index=False):
+        if mixture_path not in failed and rejected is not None:
             yield f"{pairs_path}: chosen pair '{pair_id}' has neither stems nor a row in 'rejected'; {_FIX}"
 
 

@@ -8,21 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from builders.scan import FoundFile
+from builders.scan import FoundFile, read_found
 from builders.stage import Product, plain
 from curation.alignment import Alignment, align, matched_gain, render
 from curation.evidence import Evidence, confidence, decide, exchanged, weigh
-from manifests.audio import Audio, read
+from manifests.audio import Audio
 
 ALIGN_VERSION = 1
 
 
 @dataclass(frozen=True)
 class PairItem:
-    """Two files, the probable mixture first."""
+    """Two files, the probable mixture first; whether their titles say so."""
 
     first: FoundFile
     second: FoundFile
+    is_labelled: bool = False
+
+    @property
+    def content_ids(self) -> tuple[str, ...]:
+        """Everything that the comparison depends on besides the recipe."""
+        label = ("labelled",) if self.is_labelled else ()
+        return (self.first.content_id, self.second.content_id, *label)
 
 
 def compare_pair(item: PairItem, min_segment_s: float) -> Product:
@@ -43,10 +50,10 @@ def compare_pair(item: PairItem, min_segment_s: float) -> Product:
     Raises
     ------
     AudioError
-        If a file cannot be decoded any more.
+        If a file cannot be decoded any more, or has changed.
     """
-    first, first_rate = read(item.first.location)
-    second, second_rate = read(item.second.location)
+    first, first_rate = read_found(item.first)
+    second, second_rate = read_found(item.second)
     alignment = align(first, second, first_rate, second_rate, min_segment_s=min_segment_s)
     ids = {"mixture_id": item.first.content_id, "instrumental_id": item.second.content_id}
     if not alignment.segments:
@@ -55,7 +62,7 @@ def compare_pair(item: PairItem, min_segment_s: float) -> Product:
     x, y = _parallel(first, second, first_rate, second_rate, alignment)
     forward, backward = weigh(x, y, first_rate), weigh(y, x, first_rate)
     num_frames = min(first.shape[1], round(second.shape[1] * first_rate / second_rate))
-    relation, reason = decide(forward, backward, alignment, num_frames)
+    relation, reason = decide(forward, backward, alignment, num_frames, is_labelled=item.is_labelled)
     evidence, gain = forward, matched_gain(x, y)
     if relation == "instrumental-mixture":
         ids = {"mixture_id": item.second.content_id, "instrumental_id": item.first.content_id}

@@ -27,7 +27,7 @@ _Said = BeforeValidator(_none_if_said)
 class CatalogRecipe(BaseModel):
     """How a catalogue becomes a corpus. The defaults are the filters of Pretet et al. (ICASSP 2019)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     max_duration_difference_s: Annotated[Annotated[float, Field(ge=0)] | None, _Said] = 2.0
     """Largest difference between the durations of the music (not of the files) of a pair; none: any.

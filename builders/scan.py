@@ -8,6 +8,7 @@ files share one survey.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,8 +21,9 @@ from curation.chromaprint import PcmStream, open_stream
 from curation.loudness import LoudnessMeter
 from curation.tags import read_tags
 from curation.versions import label
-from manifests.audio import AUDIO_SUFFIXES, Audio, blocks, content_id, probe
+from manifests.audio import AUDIO_SUFFIXES, Audio, blocks, content_id, probe, read
 from manifests.errors import AudioError
+from manifests.paths import is_portable
 
 ROOT = "catalog"
 """The name of the catalogue's folder in tables."""
@@ -47,7 +49,7 @@ class Reject:
             "path": self.path,
             "stage": self.stage,
             "reason": self.reason,
-            "detail": self.detail,
+            "detail": _table_text(self.detail),
         }
 
 
@@ -74,6 +76,9 @@ def require_folder(folder: Path) -> None:
 def walk_folder(folder: Path) -> tuple[list[str], list[Reject]]:
     """Every audio file below a folder, sorted, as POSIX paths relative to it.
 
+    Links are followed. A folder that can be reached in several ways is listed once, by the way without links if
+    there is one.
+
     Parameters
     ----------
     folder : Path
@@ -82,7 +87,8 @@ def walk_folder(folder: Path) -> tuple[list[str], list[Reject]]:
     -------
     paths : list of str
     rejects : list of Reject
-        Files that are not audio by their suffix, folders that cannot be read, links that lead in a circle.
+        Files that are not audio by their suffix, names that a table cannot hold, folders that cannot be read,
+        links that lead nowhere or to a folder that is listed already.
 
     Raises
     ------
@@ -92,10 +98,9 @@ def walk_folder(folder: Path) -> tuple[list[str], list[Reject]]:
     require_folder(folder)
     paths: list[str] = []
     rejects: list[Reject] = []
-    # real folders between the root and a folder: a link back to one of them would never end
-    for path, error in _walk(folder, "", (os.path.realpath(folder),)):
-        if error is not None:
-            rejects.append(Reject(None, path, "scan", *error))
+    for path, problem in _walk(folder):
+        if problem is not None:
+            rejects.append(Reject(None, path, "scan", *problem))
         elif Path(path).suffix.lower() in AUDIO_SUFFIXES:
             paths.append(path)
         else:
@@ -105,36 +110,90 @@ def walk_folder(folder: Path) -> tuple[list[str], list[Reject]]:
     return sorted(paths), sorted(rejects, key=lambda reject: reject.path)
 
 
-def _walk(folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, str] | None]]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        yield prefix or ".", ("unreadable folder", f"{folder}: {error.strerror}; change its permissions")
-        return
-    for entry in entries:
-        path = prefix + _table_text(entry.name)
-        if path != prefix + entry.name:
-            yield path, ("file name", "the name is not valid UTF-8; rename the file")
-        elif entry.is_dir():
-            real = os.path.realpath(entry.path)
-            if real in above:
-                yield path, ("link loop", f"links back to {real}; remove the link")
-            else:
-                yield from _walk(Path(entry.path), f"{path}/", (*above, real))
-        elif entry.is_file():
-            yield path, None
-        else:
-            yield path, ("not a file", "a broken link, a device or a pipe")
+def _walk(folder: Path) -> Iterator[tuple[str, tuple[str, str] | None]]:
+    """Files, and with a reason and a detail what is none. No recursion: folders nest deeper than Python does."""
+    folders, links = deque([("", os.fspath(folder))]), deque[tuple[str, str]]()
+    listed: set[tuple[int, int]] = set()
+    while folders or links:
+        prefix, location = folders.popleft() if folders else links.popleft()
+        try:
+            status = os.stat(location)
+            entries = sorted(os.scandir(location), key=lambda entry: entry.name)
+        except OSError as error:
+            fix = "change its permissions"
+            yield prefix.rstrip("/") or ".", ("unreadable folder", f"{location}: {error.strerror}; {fix}")
+            continue
+        if (status.st_dev, status.st_ino) in listed:
+            real = os.path.realpath(location)
+            yield prefix.rstrip("/"), ("link", f"leads to {real}, which is listed already; remove the link")
+            continue
+        listed.add((status.st_dev, status.st_ino))
+        for entry in entries:
+            path = prefix + _table_text(entry.name)
+            problem = _name_problem(entry.name, path)
+            try:
+                if problem is None and entry.is_dir():
+                    (links if entry.is_symlink() else folders).append((f"{path}/", entry.path))
+                    continue
+                if problem is None and not entry.is_file():
+                    problem = ("not a file", "a broken link, a device or a pipe")
+            except OSError as error:
+                # a link to itself, or one through a folder that may not be entered
+                problem = ("not a file", f"the link cannot be followed ({error.strerror}); remove it")
+            yield path, problem
 
 
-def _table_text(name: str) -> str:
+def _name_problem(name: str, path: str) -> tuple[str, str] | None:
+    """Why a name cannot stand in a table, as (reason, detail); None if it can."""
+    if _table_text(name) != name:
+        return "file name", "the name is not valid UTF-8; rename the file"
+    if not is_portable(path):
+        return "file name", "the name reads as a path that leads out of the catalogue; rename the file"
+    return None
+
+
+def _table_text(text: str) -> str:
     """File names are bytes to the system; a table holds text."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def hash_file(file: FoundFile) -> Product:
     """The content id of a file."""
     return Product({"content_id": content_id(file.location)})
+
+
+def read_found(file: FoundFile) -> tuple[Audio, int]:
+    """Read a file whole, and make sure that it is the one that was hashed.
+
+    Parameters
+    ----------
+    file : FoundFile
+        With its content id.
+
+    Returns
+    -------
+    audio : np.ndarray [shape=(channels, frames), float32]
+    sample_rate : int
+
+    Raises
+    ------
+    AudioError
+        If the file cannot be decoded, or is not what it was.
+    """
+    audio, sample_rate = read(file.location)
+    refuse_changed(file)
+    return audio, sample_rate
+
+
+def refuse_changed(file: FoundFile) -> None:
+    """Raise `AudioError` if a file's bytes are no longer what its content id says.
+
+    Called after the file was read: what was made of other bytes must not be kept under this id.
+    """
+    if content_id(file.location) != file.content_id:
+        raise AudioError(
+            f"{file.location}: changed while it was read; run the same command again when it is at rest"
+        )
 
 
 def survey_file(file: FoundFile) -> Product:
@@ -167,8 +226,7 @@ def survey_file(file: FoundFile) -> Product:
         prints.add(pcm.add(block))
         num_frames += block.shape[1]
     prints.add(pcm.finish())
-    if file.content_id and content_id(path) != file.content_id:
-        raise AudioError(f"{path}: changed while it was read; run the same command again when it is at rest")
+    refuse_changed(file)
     start, end = levels.music(num_frames)
     tags = read_tags(path)
     is_silent = start is None

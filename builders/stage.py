@@ -92,7 +92,7 @@ def run_stage(
     ----------
     stage : Stage
     works : sequence of Work
-        Names are unique; works with equal content ids share one result.
+        Names are unique. Works with equal content ids share one result, of the first that is not rejected.
     engine : Engine
     cache : ResultCache
         Only this function's caller writes to it.
@@ -113,12 +113,18 @@ def run_stage(
                 yield Done(work.name, product, None)
                 continue
         pending.setdefault(key, []).append(work)
-    first = ((key, same[0].item) for key, same in pending.items())
-    for outcome in engine.run(stage.function, first):
-        if outcome.result is not None:
-            cache.put(outcome.key, outcome.result.value, outcome.result.arrays)
-        for work in pending[outcome.key]:
-            yield Done(work.name, outcome.result, outcome.error)
+    while pending:
+        again: dict[str, list[Work[Item]]] = {}
+        for outcome in engine.run(stage.function, ((key, same[0].item) for key, same in pending.items())):
+            same = pending[outcome.key]
+            if outcome.result is not None:
+                cache.put(outcome.key, outcome.result.value, outcome.result.arrays)
+            elif outcome.error is not None and outcome.error.kind == "rejected" and len(same) > 1:
+                # what is wrong may be wrong with this file alone: it may be gone, or named for another format
+                same, again[outcome.key] = same[:1], same[1:]
+            for work in same:
+                yield Done(work.name, outcome.result, outcome.error)
+        pending = again
 
 
 def _cached(cache: ResultCache, key: str) -> Product | None:

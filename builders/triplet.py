@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from builders.scan import FoundFile
+from builders.scan import FoundFile, read_found
 from builders.stage import Product, plain
 from curation.alignment import Alignment, Segment, render
 from curation.derivation import Method, derive_vocals
 from curation.loudness import loudness_lufs
-from manifests.audio import Audio, content_id, quantise, read, write
+from manifests.audio import Audio, content_id, quantise, write
 from manifests.corpus import CORPUS_ROOT
 from manifests.errors import AudioError
 
@@ -77,12 +77,12 @@ def write_triplet(
     Raises
     ------
     AudioError
-        If a file cannot be decoded any more.
+        If a file cannot be decoded any more, or has changed.
     BuildError
         If the disk refuses.
     """
-    mixture, sample_rate = read(item.mixture.location)
-    instrumental, instrumental_rate = read(item.instrumental.location)
+    mixture, sample_rate = read_found(item.mixture)
+    instrumental, instrumental_rate = read_found(item.instrumental)
     segments = tuple(Segment(int(a), int(b), float(lag)) for a, b, lag in json.loads(item.segments))
     segments = tuple(s for s in segments if s.num_frames > 0)
     alignment = Alignment(segments, item.drift_ppm, item.polarity, 0.0, 0.0, 0.0)

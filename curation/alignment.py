@@ -15,7 +15,8 @@ Method
    is lag and drift, further parallel lines are edits; Viterbi assigns every window to a line or to none.
 3. The instrumental is resampled to the mixture's clock, and in windows of 8 s the phase slope of the robust
    transfer function (`curation.transfer`: bins without vocals decide) gives the rest of the lag, to a few
-   thousandths of a sample; a robust line through these refines lag and drift. This step runs twice.
+   thousandths of a sample; a robust line through these refines lag and drift. This step is repeated until the
+   drift is settled.
 4. Cuts between segments are placed where the summed error of the left lag before and the right lag after is
    smallest; stretches where the instrumental is not in the mixture are left out of the segments.
 
@@ -50,6 +51,8 @@ _MAX_DRIFT = 5e-3
 _FINE_FFT = 4096
 _FINE_HOP = 2048
 _FINE_SECONDS = 8.0
+_MAX_REFINEMENTS, _SETTLED_PPM = 4, 0.02
+_MIN_PRESENCE = 0.25
 _LOWEST_HZ, _HIGHEST_HZ = 100.0, 8000.0
 
 
@@ -176,13 +179,17 @@ def align(
         coarse.agreement,
         float("nan"),
     )
-    for attempt in range(2):
-        clocked = on_mixture_clock(mono_instrumental[None], instrumental_rate, sample_rate, alignment.drift_ppm)[0]
+    for attempt in range(_MAX_REFINEMENTS):
+        before_ppm = alignment.drift_ppm
+        clocked = on_mixture_clock(mono_instrumental[None], instrumental_rate, sample_rate, before_ppm)[0]
         alignment = _refine(mono_mixture, clocked, sample_rate, alignment)
         if not alignment.segments:
             return NO_ALIGNMENT
         if attempt == 0:
             alignment = _place_cuts(mono_mixture, clocked, sample_rate, alignment)
+        # a window of 8 s must not be smeared by what is left of the drift
+        elif abs(alignment.drift_ppm - before_ppm) < _SETTLED_PPM:
+            break
     return _trim(mono_mixture, clocked, sample_rate, alignment, round(min_segment_s * sample_rate))
 
 
@@ -626,7 +633,7 @@ def presence(
 ) -> tuple[Floats, Floats]:
     """How much of the accompaniment is in the mixture, per window: about 1 where it is, about 0 where it is not.
 
-    The coefficient ``<X, A> / <A, A>`` over the bins of 100-8000 Hz, each bin whitened so that loud bass does
+    The coefficient ``<X, A> / <A, A>`` over the bins of 100-4000 Hz, each bin whitened so that loud bass does
     not decide alone; vocals do not move it, since they are not correlated with the accompaniment.
 
     Parameters
@@ -644,7 +651,7 @@ def presence(
     x = stft(mixture[None], _FINE_FFT, _FINE_HOP)[0]
     a = stft(accompaniment[None], _FINE_FFT, _FINE_HOP)[0]
     frequency = np.fft.rfftfreq(_FINE_FFT, 1 / sample_rate)
-    band = (frequency >= _LOWEST_HZ) & (frequency <= _HIGHEST_HZ)
+    band = (frequency >= _LOWEST_HZ) & (frequency <= _HIGHEST_HZ / 2)
     x, a = x[band], a[band]
     whitening = 1 / (power(a).mean(axis=1, keepdims=True) + power(x).mean(axis=1, keepdims=True) + 1e-12)
     inner = ((x * np.conj(a)).real * whitening).sum(axis=0)
@@ -698,7 +705,7 @@ def _present_runs(
     segment: Segment, mixture: Audio, accompaniment: Audio, sample_rate: int, min_frames: int
 ) -> list[Segment]:
     coefficient, _ = presence(mixture, accompaniment, sample_rate)
-    absent = np.nan_to_num(coefficient, nan=1.0) < 0.4
+    absent = np.nan_to_num(coefficient, nan=1.0) < _MIN_PRESENCE
     # one doubtful second is the estimator's noise; two and more are another arrangement
     absent = scipy.ndimage.binary_opening(absent, np.ones(2, np.bool_))
     labels, count = scipy.ndimage.label(~absent)

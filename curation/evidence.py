@@ -40,6 +40,7 @@ MIN_COVERAGE = 0.5
 SAME_LOUDEST_DB = -6.0
 MIN_CONTAINMENT = 0.7
 VOICE_BASS_DB = -30.0
+LABEL_DB = 1.0
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _ratio_db(top: float, bottom: float) -> float:
 
 
 def decide(
-    forward: Evidence, backward: Evidence, alignment: Alignment, num_frames: int
+    forward: Evidence, backward: Evidence, alignment: Alignment, num_frames: int, *, is_labelled: bool = False
 ) -> tuple[Relation, str | None]:
     """What the two signals are to each other, and why, if they are no pair.
 
@@ -181,6 +182,8 @@ def decide(
         Of the second inside the first.
     num_frames : int > 0
         Frames of the shorter signal's music, at the first signal's rate.
+    is_labelled : bool
+        Titles call the second signal an instrumental and the first not: this breaks near ties.
 
     Returns
     -------
@@ -200,7 +203,7 @@ def decide(
             f"95 % of the frames differ by less than {max(forward.loudest_db, backward.loudest_db):.1f} dB: "
             "one recording twice"
         )
-    is_forward = direction_db(forward, backward) >= 0
+    is_forward = direction_db(forward, backward) + (LABEL_DB if is_labelled else 0) >= 0
     chosen = forward if is_forward else backward
     if chosen.containment < MIN_CONTAINMENT:
         return "unrelated", (

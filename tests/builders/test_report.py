@@ -39,6 +39,7 @@ class Page(HTMLParser):
         self.rows: list[list[str]] = []
         self.text = ""
         self._in_style = False
+        self._in_cell = False
         self.source = path.read_text(encoding="utf-8")
         self.feed(self.source)
 
@@ -49,15 +50,25 @@ class Page(HTMLParser):
             self.rows.append([])
         elif tag in ("td", "th") and self.rows:
             self.rows[-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._in_cell = False
 
     def handle_data(self, data: str) -> None:
         if not self._in_style:
             self.text += data
-            if self.rows and self.rows[-1]:
+            if self._in_cell:
                 self.rows[-1][-1] += data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
+
+    def tiles(self) -> dict[str, tuple[str, str]]:
+        """The headline numbers, and what stands below each."""
+        found = re.findall(r"<dt>(.*?)</dt><dd>(.*?)<small>(.*?)</small>", self.source)
+        return {name: (value, note) for name, value, note in found}
 
     def row(self, first: str) -> list[str]:
         """The table row whose first cell starts so, its cells without outer space."""
@@ -80,8 +91,13 @@ def build(whole: Path, tmp_path: Path) -> Path:
 def test_the_page_says_what_the_tables_say(whole: Path) -> None:
     page = Page(whole / "report.html")
     words = " ".join(page.text.split())
-    assert "Songs 2of 4 tracks" in words.replace(" of", "of")
-    assert "Pairs chosen 20 alternative, 1 refused" in words.replace(" 0 ", "0 ")
+    assert page.tiles() == {
+        "Songs": ("2", "of 4 tracks"),
+        "Hours": ("0.00", "of 0.50 in the catalogue"),
+        "Pairs chosen": ("2", "0 alternative, 1 refused"),
+        "Files rejected": ("1", "1 unreadable"),
+        "Wall time": ("1:16 min", "of the last run"),
+    }
     assert page.row("survey")[:3] == ["survey", "5 in, 4 kept, 1 rejected", "1:15 min"]
     assert page.row("derive")[:3] == ["derive", "–", "0.5 s"]
     assert page.row("Title 0")[1:6] == ["original / instrumental", "0.5 s", "−30.0", "0.990", "1"]
@@ -171,7 +187,6 @@ def test_text_from_tags_files_and_records_is_shown_and_never_run(tmp_path: Path)
     named = {(tag, key) for tag, attributes in page.tags for key in attributes}
     assert named <= {(tag, key) for tag, attributes in calm.tags for key in attributes}
     assert "'><script" not in page.source
-    assert "49" not in "".join(row[0] for row in page.rows if row)
 
 
 def test_a_song_that_cannot_be_read_shows_why_instead_of_a_picture(build: Path) -> None:
@@ -243,19 +258,19 @@ def decoded(png: bytes) -> tuple[int, int, np.ndarray[Any, Any]]:
 
 
 def test_a_tone_is_a_bright_line_at_its_frequency(tmp_path: Path) -> None:
-    frames = 4 * RATE
+    frames = COLUMNS * 2500
     write(tmp_path / "tone.wav", tone(1000.0, frames, RATE), RATE)
     levels = spectrogram(tmp_path / "tone.wav", frames, RATE)
     assert levels.shape[0] == ROWS
-    assert COLUMNS - 3 <= levels.shape[1] <= COLUMNS
+    assert levels.shape[1] == COLUMNS
     edges = np.geomspace(LOWEST_HZ, RATE / 2, ROWS + 1)
     band = ROWS - int(np.searchsorted(edges, 1000.0))
     # a window of 2048 frames resolves 11 Hz, and this band is 70 Hz wide
-    assert set(levels.argmax(axis=0)[:-1]) <= {band - 1, band, band + 1}
+    assert set(levels.argmax(axis=0)) <= {band - 1, band, band + 1}
     width, height, pixels = decoded(spectrogram_png(levels, float(levels.max())))
     assert (width, height) == (levels.shape[1], ROWS)
     assert pixels.max() == 63
-    assert np.median(pixels) == 0
+    assert np.count_nonzero(pixels.max(axis=1)) < 12
 
 
 def test_a_spectrogram_of_a_short_file_is_as_wide_as_its_sound(tmp_path: Path) -> None:

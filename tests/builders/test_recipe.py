@@ -1,0 +1,115 @@
+"""Recipes: what a person writes in YAML or on the command line, and what it is taken for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from builders.recipe import CatalogRecipe, load_recipe, make_recipe
+from manifests.errors import RecipeError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_defaults_are_the_papers_filters() -> None:
+    recipe = CatalogRecipe()
+    assert (recipe.max_duration_difference_s, recipe.max_song_s) == (2.0, 300.0)
+    assert recipe.loudness_lufs is None
+
+
+def test_fields_that_a_file_leaves_out_keep_their_defaults(tmp_path: Path) -> None:
+    recipe = load_recipe(written(tmp_path, "min_song_s: 20\nmethod: half-wave  # as in the paper\n"))
+    assert recipe == CatalogRecipe(min_song_s=20.0, method="half-wave")
+    assert load_recipe(written(tmp_path, "# nothing yet\n")) == CatalogRecipe()
+
+
+@pytest.mark.parametrize("nothing", ["null", "~", "", "none", "None", "NULL"])
+@pytest.mark.parametrize("field", ["max_duration_difference_s", "max_song_s", "loudness_lufs"])
+def test_none_is_understood_where_a_limit_can_be_absent(tmp_path: Path, field: str, nothing: str) -> None:
+    recipe = load_recipe(written(tmp_path, f"{field}: {nothing}\n"))
+    assert getattr(recipe, field) is None
+
+
+def test_a_recipe_survives_its_own_json() -> None:
+    recipe = CatalogRecipe(max_song_s=None, loudness_lufs=-23.0, bit_depth=16)
+    assert make_recipe(recipe.model_dump(mode="json"), "recipe.json") == recipe
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        CatalogRecipe().method = "half-wave"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("max_sng_s", "max_song_s"), ("min-votes", "min_votes"), ("loudness", "loudness_lufs")],
+)
+def test_an_unknown_field_is_answered_with_the_nearest_one(tmp_path: Path, name: str, nearest: str) -> None:
+    with pytest.raises(RecipeError, match=rf"recipe\.yaml: unknown field '{name}'; did you mean '{nearest}'\?"):
+        load_recipe(written(tmp_path, f"{name}: 3\n"))
+
+
+def test_an_unknown_field_that_is_near_to_none_is_answered_with_all() -> None:
+    with pytest.raises(
+        RecipeError, match=r"unknown field 'qqq'; known fields: max_duration_difference_s, .*max_item_s"
+    ):
+        make_recipe({"qqq": 1}, "flags")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_duration_difference_s", -0.1),
+        ("max_song_s", 0),
+        ("min_song_s", "long"),
+        ("min_song_s", None),
+        ("max_bit_error_rate", 0.51),
+        ("min_votes", 1),
+        ("min_votes", 2.5),
+        ("min_segment_s", 0),
+        ("method", "magic"),
+        ("loudness_lufs", 1),
+        ("loudness_lufs", float("nan")),
+        ("audio_format", "mp3"),
+        ("bit_depth", 32),
+        ("max_item_s", float("inf")),
+        ("max_song_s", [300]),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_its_field(field: str, value: Any) -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_recipe({field: value}, "recipe.yaml")
+    message = str(caught.value)
+    assert message.startswith(f"recipe.yaml: field '{field}' is {value!r}: ")
+    assert message.endswith("; correct the value")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"- min_song_s\n", "holds a list, expected 'field: value' lines"),
+        (b"min_song_s\n", "holds a str, expected 'field: value' lines"),
+        (b"min_song_s: [1\n", "cannot be read as YAML"),
+        (b"a: 1\n\tb: 2\n", "cannot be read as YAML"),
+        (b"\xff\xfe\x00", "cannot be read as YAML"),
+        (b"min_song_s: !!python/object/apply:os.getpid []\n", "cannot be read as YAML"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=rf"{path}: {message}"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("name", ["absent.yaml", "."])
+def test_a_file_that_cannot_be_opened_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load_recipe(tmp_path / name)
