@@ -54,6 +54,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -103,7 +104,7 @@ class Pair:
 def exact_pairs(catalog: Path) -> list[Pair]:
     """Pairs whose lag is one known number other than 0, which any program prints that finds nothing."""
     doubtful = {row["path"] for row in truth(catalog, "releases") if int(row["codec_lag"] or 0) != 0}
-    return [
+    pairs = [
         Pair(
             catalog / row["mix_path"],
             catalog / row["inst_path"],
@@ -119,6 +120,9 @@ def exact_pairs(catalog: Path) -> list[Pair]:
         and "real" not in row["relation"]
         and doubtful.isdisjoint({row["mix_path"], row["inst_path"]})
     ]
+    if not pairs:
+        raise SystemExit(f"{catalog}: has no true pair without edits and drift; make a larger catalogue")
+    return pairs
 
 
 def truth(catalog: Path, name: str) -> list[dict[str, str]]:
@@ -154,7 +158,7 @@ def scaling(options: argparse.Namespace, work: Path) -> str:
             out = work / f"build-{repeat}-{jobs}"
             runs[jobs].append(in_process(build, options.catalog / "library", out, jobs, options.limit))
             tell(f"jobs {jobs}: {runs[jobs][-1]['seconds']}")
-            subprocess.run(["rm", "-r", str(out)], check=True)
+            shutil.rmtree(out)
         ceilings.append(ceiling())
     rows = []
     items = runs[1][0]["items"]
@@ -266,9 +270,9 @@ def compare(folder: Path, ids: dict[str, str]) -> dict[str, Any]:
     from builders.scan import FoundFile
     from manifests.audio import probe
 
-    files = [FoundFile(str(folder), name, content_id) for name, content_id in ids.items()]
-    product = compare_pair(PairItem(*files), min_segment_s=CatalogRecipe().min_segment_s)
-    return product.value | {"sample_rate": probe(files[0].location).sample_rate}
+    mixture, instrumental = (FoundFile(str(folder), name, content_id) for name, content_id in ids.items())
+    product = compare_pair(PairItem(mixture, instrumental), min_segment_s=CatalogRecipe().min_segment_s)
+    return product.value | {"sample_rate": probe(mixture.location).sample_rate}
 
 
 def write(folder: Path, ids: dict[str, str], compared: dict[str, Any]) -> None:

@@ -270,6 +270,7 @@ class _Run:
                     is_pair=row["relation"] == "pair",
                     is_same=row["relation"] == "same recording",
                     confidence=row["confidence"] or 0.0,
+                    residual_db=row.get("residual_db") or 0.0,
                     mixture_version=tracks[row["mixture_id"]]["version"],
                     instrumental_version=tracks[row["instrumental_id"]]["version"],
                 )

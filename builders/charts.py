@@ -64,16 +64,18 @@ def histogram(series: Mapping[str, Sequence[float]], label: str) -> str:
     ink, rule = stand_ins["--ink"], stand_ins["--rule"]
     # text as text, in the page's font; ids that are the same for the same picture, and unlike another's
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label, "font.size": 8.5}):
-        figure = Figure(figsize=(3.7, 1.6), layout="constrained")
+        figure = Figure(figsize=(3.7, 1.6))
         figure.patch.set_visible(False)
-        axes = figure.add_subplot()
+        # fixed margins, with room for counts of five digits: a layout engine would draw everything twice
+        axes = figure.add_axes((0.1, 0.15, 0.88, 0.8))
         axes.patch.set_visible(False)
-        axes.hist(
-            [np.asarray(found, np.float64) for found in series.values()],
-            bins=_edges(values),
-            stacked=True,
-            color=[stand_ins[name] for name in series],
-        )
+        edges = _edges(values)
+        below = np.zeros(_BINS)
+        for name, found in series.items():
+            above = below + np.histogram(found, edges)[0]
+            axes.stairs(above, edges, baseline=below, fill=True, facecolor=stand_ins[name])
+            below = above
+        axes.set_ylim(0, 1.05 * below.max())
         axes.set_axisbelow(True)
         axes.grid(axis="y", color=rule, linewidth=0.6)
         axes.spines[["left", "right", "top"]].set_visible(False)
@@ -87,11 +89,11 @@ def histogram(series: Mapping[str, Sequence[float]], label: str) -> str:
     return _inlined(picture.getvalue(), label, stand_ins)
 
 
-def _edges(values: Levels) -> list[float]:
+def _edges(values: Levels) -> Levels:
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-9 * max(1.0, abs(low)):
         low, high = low - 0.5, high + 0.5
-    return [float(edge) for edge in np.linspace(low, high, _BINS + 1)]
+    return np.linspace(low, high, _BINS + 1)
 
 
 def _inlined(svg: str, label: str, stand_ins: Mapping[str, str]) -> str:

@@ -83,11 +83,11 @@ def check_build(
         raise BuildError(f"{build}: a build is at work in this folder; check it when that has ended")
     records, problems = _read_records(build)
     builder = next((str(r["builder"]) for r in records.values() if "builder" in r), "")
-    tables, damaged = _read_tables(build, _TABLES.get(builder, ()))
+    corpus, wanted = Corpus(build), _STEMS.get(builder, set())
+    tables, damaged = _read_tables(corpus, _TABLES.get(builder, ()))
     problems += damaged
     problems += _record_problems(build, records, tables)
     if "stems" in tables:
-        corpus, wanted = Corpus.open(build), _STEMS.get(builder, set())
         problems += _row_problems(build, tables["stems"], wanted)
         if "pairs" in tables:
             problems += _pair_problems(build, tables["stems"], tables["pairs"], tables.get("rejected"))
@@ -196,20 +196,20 @@ def _read_records(build: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     return records, problems
 
 
-def _read_tables(build: Path, needed: tuple[str, ...]) -> tuple[dict[str, pd.DataFrame], list[str]]:
+def _read_tables(corpus: Corpus, needed: tuple[str, ...]) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """The tables that are whole, and what is wrong with those that are not."""
     tables, problems = {}, []
     for name in SCHEMAS:
         try:
-            if name in (*needed, "stems") or find_table(build, name) is not None:
-                table = read_table(build, name)
+            if name in (*needed, "stems") or find_table(corpus.folder, name) is not None:
+                table = corpus.stems if name == "stems" else read_table(corpus.folder, name)
                 for column in table.columns:
                     table[column].to_list()  # pandas decodes text when it is asked for, and a torn file's may not
                 tables[name] = table
         except TableError as error:
             problems.append(str(error))
         except (ValueError, pyarrow.ArrowException) as error:  # text in a torn Parquet file that is not UTF-8
-            problems.append(f"{build / name}: the table cannot be read ({error}); {_FIX}")
+            problems.append(f"{corpus.folder / name}: the table cannot be read ({error}); {_FIX}")
     return tables, problems
 
 

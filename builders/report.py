@@ -235,8 +235,8 @@ def _charts(corpus: Corpus, tracks: pd.DataFrame, pairs: pd.DataFrame, songs: Se
     residual_db = {"chosen": [song.residual_db for song in songs if song.residual_db is not None]}
     duration_s = {"chosen": [song.duration_s for song in songs]}
     return [
-        _chart("Lag", "s", "instrumental behind mixture, aligned pairs", _by_status(pairs, lag_s, aligned)),
-        _chart("Drift", "ppm", "of the clocks, aligned pairs", _by_status(pairs, pairs["drift_ppm"], aligned)),
+        _chart("Lag", "s", "instrumental behind mixture", _by_status(pairs, lag_s, aligned)),
+        _chart("Drift", "ppm", "of the instrumental's clock", _by_status(pairs, pairs["drift_ppm"], aligned)),
         _chart("Residual", "dB", "left in vocal-free frames, songs", residual_db),
         _chart("Confidence", "", "of all compared pairs", _by_status(pairs, pairs["confidence"])),
         _chart("Bit error rate", "", "of fingerprints", _by_status(pairs, pairs["bit_error_rate"])),
@@ -259,7 +259,7 @@ def _chart(title: str, unit: str, note: str, series: Mapping[str, Sequence[float
     low, middle, high = np.percentile(values, [5, 50, 95])
     places = 0 if abs(middle) >= 100 else 1 if abs(middle) >= 10 else 2
     spread = f"{_shown(low, places)} to {_shown(high, places)}"
-    summary = f"median {_shown(middle, places)}, 5–95 % {spread}, n = {len(values)}"
+    summary = f"median {_shown(middle, places)}, 5–95\u00a0% {spread}, n\u00a0=\u00a0{len(values):,}"
     return Chart(heading, note, svg, summary)
 
 

@@ -81,28 +81,10 @@ def write_triplet(
     BuildError
         If the disk refuses.
     """
-    mixture, sample_rate = read_found(item.mixture)
-    instrumental, instrumental_rate = read_found(item.instrumental)
-    segments = tuple(Segment(int(a), int(b), float(lag)) for a, b, lag in json.loads(item.segments))
-    segments = tuple(s for s in segments if s.num_frames > 0)
-    alignment = Alignment(segments, item.drift_ppm, item.polarity, 0.0, 0.0, 0.0)
-    accompaniments = render(instrumental, instrumental_rate, sample_rate, alignment)
-    del instrumental
-    vocals, rest, residuals = [], [], []
-    for number, (segment, accompaniment) in enumerate(zip(segments, accompaniments, strict=True)):
-        heard = mixture[:, segment.start_frame : segment.end_frame]
-        accompaniment = accompaniment[:, : heard.shape[1]]
-        derived = derive_vocals(heard, accompaniment, sample_rate, method)
-        fade = _join_fade(heard.shape[1], sample_rate, number > 0, number < len(segments) - 1)
-        vocals.append(derived.vocals * fade)
-        rest.append(derived.instrumental * fade)
-        residuals.append((derived.residual_db, segment.num_frames))
-    stems = {"vocals": np.concatenate(vocals, axis=1), "instrumental": np.concatenate(rest, axis=1)}
-    del mixture, vocals, rest, accompaniments
+    stems, sample_rate, residual_db = _take_apart(item, method)
     gain = _gain(stems, sample_rate, target_lufs)
-    written = {name: quantise(stems[name] * gain, bit_depth) for name in ("instrumental", "vocals")}
+    written = {name: quantise(stems.pop(name) * gain, bit_depth) for name in ("instrumental", "vocals")}
     written = {"mixture": written["instrumental"] + written["vocals"], **written}
-    residual_db = float(np.average([r for r, _ in residuals], weights=[n for _, n in residuals]))
     rows = []
     for name, audio in written.items():
         path = PurePosixPath("audio", item.song_id, f"{name}.{audio_format}")
@@ -129,6 +111,31 @@ def write_triplet(
             }
         )
     return Product({"stems": rows})
+
+
+def _take_apart(item: TripletItem, method: Method) -> tuple[dict[str, Audio], int, float]:
+    """Vocals and instrumental of the pair's common stretches, end to end, their rate, and the residual in dB."""
+    mixture, sample_rate = read_found(item.mixture)
+    instrumental, instrumental_rate = read_found(item.instrumental)
+    segments = tuple(Segment(int(a), int(b), float(lag)) for a, b, lag in json.loads(item.segments))
+    segments = tuple(segment for segment in segments if segment.num_frames > 0)
+    alignment = Alignment(segments, item.drift_ppm, item.polarity, 0.0, 0.0, 0.0)
+    accompaniments = render(instrumental, instrumental_rate, sample_rate, alignment)
+    del instrumental
+    frames = np.array([segment.num_frames for segment in segments])
+    ends = np.cumsum(frames)
+    vocals = np.empty((mixture.shape[0], int(ends[-1])), np.float32)
+    rest = np.empty_like(vocals)
+    residuals = []
+    for number, (segment, accompaniment) in enumerate(zip(segments, accompaniments, strict=True)):
+        heard = mixture[:, segment.start_frame : segment.end_frame]
+        derived = derive_vocals(heard, accompaniment[:, : heard.shape[1]], sample_rate, method)
+        fade = _join_fade(heard.shape[1], sample_rate, number > 0, number < len(segments) - 1)
+        place = slice(int(ends[number] - frames[number]), int(ends[number]))
+        np.multiply(derived.vocals, fade, out=vocals[:, place])
+        np.multiply(derived.instrumental, fade, out=rest[:, place])
+        residuals.append(derived.residual_db)
+    return {"vocals": vocals, "instrumental": rest}, sample_rate, float(np.average(residuals, weights=frames))
 
 
 def is_whole(out: Path, value: dict[str, Any]) -> bool:
@@ -168,7 +175,7 @@ def _levels(audio: Audio, sample_rate: int) -> dict[str, float | None]:
     window = max(1, sample_rate // 20)
     whole = audio.shape[1] // window * window
     powers = np.square(audio[:, :whole], dtype=np.float32).reshape(audio.shape[0], -1, window).mean(axis=(0, 2))
-    rms = float(np.sqrt(np.square(audio, dtype=np.float64).mean()))
+    rms = float(np.sqrt(np.mean([np.vdot(channel, channel) for channel in audio]) / audio.shape[1]))
     return {
         "rms": rms,
         "loudness_lufs": plain(loudness_lufs(audio, sample_rate)) if rms > 0 else None,

@@ -33,7 +33,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 import scipy.ndimage
-import scipy.signal
 import soxr
 
 from curation.transfer import Spectrum, estimate_transfer, power, stft
@@ -46,13 +45,14 @@ COARSE_RATE = 11_025
 _WINDOW = 4 * COARSE_RATE
 _HOP = 2 * COARSE_RATE
 _REACH = COARSE_RATE // 4
+_FAINT_PEAK = 0.1
 _LINE_TOLERANCE = 2.0
 _MAX_DRIFT = 5e-3
 _FINE_FFT = 4096
 _FINE_HOP = 2048
 _FINE_SECONDS = 8.0
 _MAX_REFINEMENTS, _SETTLED_PPM = 4, 0.02
-_MIN_PRESENCE = 0.25
+_MIN_PRESENCE = 0.2
 _LOWEST_HZ, _HIGHEST_HZ = 100.0, 8000.0
 
 
@@ -239,10 +239,25 @@ def delayed(audio: Audio, start: float, num_frames: int) -> Audio:
     taps = np.arange(-half + 1, half + 1) - fraction
     kernel = np.sinc(taps) * np.i0(10.0 * np.sqrt(np.clip(1 - (taps / half) ** 2, 0, 1))) / np.i0(10.0)
     kernel /= kernel.sum()
-    # output n = sum_k padded[n + half + k] * kernel(k): a correlation, so the kernel is reversed
-    filtered = scipy.signal.oaconvolve(padded, kernel[None, ::-1].astype(np.float32), axes=-1)
-    start_index = 2 * half
-    return np.ascontiguousarray(filtered[:, start_index : start_index + num_frames], dtype=np.float32)
+    # output n = sum_k padded[n + 1 + k] * kernel[k], k = 0 ... 127
+    return _correlate(padded[:, 1:], kernel)[:, :num_frames]
+
+
+def _correlate(audio: Audio, kernel: Floats) -> Audio:
+    """Valid correlation with a short kernel, ``sum_k audio[n + k] * kernel[k]``, by overlap-save."""
+    size = 1 << 14
+    step = size - len(kernel) + 1
+    frames = audio.shape[1] - len(kernel) + 1
+    spectrum = np.conj(scipy.fft.rfft(kernel, size)).astype(np.complex64)
+    out = np.empty((audio.shape[0], frames), np.float32)
+    for start in range(0, frames, 64 * step):
+        stop = min(start + 64 * step, frames)
+        count = -(-(stop - start) // step)
+        piece = _slice(audio, start, (count - 1) * step + size)
+        blocks = np.lib.stride_tricks.sliding_window_view(piece, size, axis=-1)[:, ::step]
+        valid = scipy.fft.irfft(scipy.fft.rfft(blocks) * spectrum, size)[..., :step]
+        out[:, start:stop] = valid.reshape(audio.shape[0], -1)[:, : stop - start]
+    return out
 
 
 def render(
@@ -352,9 +367,13 @@ def _global_lags(x: Audio, y: Audio, peaks: int = 6) -> Ints:
     size = scipy.fft.next_fast_len(len(x) + len(y), real=True)
     cross = scipy.fft.rfft(y, size) * np.conj(scipy.fft.rfft(x, size))
     correlation = np.abs(scipy.fft.irfft(_phase_transform(cross), size))
-    lags = []
+    lags: list[int] = []
+    highest = float(correlation.max())
     for _ in range(peaks):
         peak = int(np.argmax(correlation))
+        # bars that an edit keeps stand out of the noise as well
+        if lags and correlation[peak] < _FAINT_PEAK * highest:
+            break
         lags.append(peak if peak < len(y) else peak - size)
         for near in (peak, peak - size, peak + size):
             correlation[max(near - _REACH // 2, 0) : max(near + _REACH // 2, 0)] = 0
@@ -545,7 +564,7 @@ def _window_delay(
             return None
         transfer = estimate_transfer(mixture, instrumental, smooth_bins=1, passes=passes)
         strength = transfer.precision[:, 0].astype(np.float64)
-        if strength.sum() <= 0:
+        if not strength.sum() > 0:
             return None
         delay = round(delay) + _phase_slope(transfer.response[:, 0, 0], strength, omega)
         precision = float((strength * omega**2).sum())
@@ -628,13 +647,12 @@ def _misfit(x: Audio, clocked: Audio, start: int, length: int, segment: Segment,
     return misfit
 
 
-def presence(
-    mixture: Audio, accompaniment: Audio, sample_rate: int, *, window_s: float = 1.0
-) -> tuple[Floats, Floats]:
-    """How much of the accompaniment is in the mixture, per window: about 1 where it is, about 0 where it is not.
+def presence(mixture: Audio, accompaniment: Audio, sample_rate: int, *, window_s: float = 1.0) -> Floats:
+    """How much two aligned signals share, per window: near 1 where one is in the other, near 0 where neither is.
 
-    The coefficient ``<X, A> / <A, A>`` over the bins of 100-4000 Hz, each bin whitened so that loud bass does
-    not decide alone; vocals do not move it, since they are not correlated with the accompaniment.
+    The larger of ``<X, A> / <A, A>``, which vocals in the mixture do not move, since they are not correlated with
+    the accompaniment, and ``<X, A> / (|X| |A|)``, which stays clear of 0 when the vocals are in the other signal.
+    Bins of 100-4000 Hz, each whitened so that loud bass does not decide alone.
 
     Parameters
     ----------
@@ -645,8 +663,8 @@ def presence(
 
     Returns
     -------
-    coefficient, level : np.ndarray [shape=(windows,)]
-        The coefficient (NaN where the accompaniment is silent) and the accompaniment's mean power.
+    np.ndarray [shape=(windows,)]
+        NaN where either signal is silent.
     """
     x = stft(mixture[None], _FINE_FFT, _FINE_HOP)[0]
     a = stft(accompaniment[None], _FINE_FFT, _FINE_HOP)[0]
@@ -654,14 +672,17 @@ def presence(
     band = (frequency >= _LOWEST_HZ) & (frequency <= _HIGHEST_HZ / 2)
     x, a = x[band], a[band]
     whitening = 1 / (power(a).mean(axis=1, keepdims=True) + power(x).mean(axis=1, keepdims=True) + 1e-12)
-    inner = ((x * np.conj(a)).real * whitening).sum(axis=0)
-    energy = (power(a) * whitening).sum(axis=0)
     step = max(1, round(window_s * sample_rate / _FINE_HOP))
-    edges = np.arange(0, inner.shape[0], step)
-    top, bottom = np.add.reduceat(inner, edges), np.add.reduceat(energy, edges)
-    level = np.add.reduceat(power(a).sum(axis=0), edges) / step
-    silent = bottom < 1e-4 * max(float(np.median(bottom)), 1e-12)
-    return np.where(silent, np.nan, top / np.where(silent, 1, bottom)), level
+    edges = np.arange(0, x.shape[1], step)
+
+    def windows(plane: npt.NDArray[np.float32]) -> Floats:
+        summed: Floats = np.add.reduceat((plane * whitening).sum(axis=0), edges).astype(np.float64)
+        return summed
+
+    inner, energy, heard = windows((x * np.conj(a)).real), windows(power(a)), windows(power(x))
+    silent = np.minimum(energy / (np.median(energy) + 1e-12), heard / (np.median(heard) + 1e-12)) < 1e-4
+    smaller = np.minimum(energy, np.sqrt(energy * heard))
+    return np.where(silent, np.nan, inner / np.where(silent, 1, smaller))
 
 
 def _trim(x: Audio, clocked: Audio, sample_rate: int, alignment: Alignment, min_frames: int) -> Alignment:
@@ -704,7 +725,7 @@ def matched_gain(mixture: Audio, other: Audio) -> np.float32:
 def _present_runs(
     segment: Segment, mixture: Audio, accompaniment: Audio, sample_rate: int, min_frames: int
 ) -> list[Segment]:
-    coefficient, _ = presence(mixture, accompaniment, sample_rate)
+    coefficient = presence(mixture, accompaniment, sample_rate)
     absent = np.nan_to_num(coefficient, nan=1.0) < _MIN_PRESENCE
     # one doubtful second is the estimator's noise; two and more are another arrangement
     absent = scipy.ndimage.binary_opening(absent, np.ones(2, np.bool_))

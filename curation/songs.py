@@ -31,6 +31,8 @@ class Compared:
     is_same : bool
         One recording twice.
     confidence : float [0, 1]
+    residual_db : float
+        What the instrumental leaves in vocal-free frames.
     mixture_version, instrumental_version : str
         Version labels of `curation.versions`.
     """
@@ -41,6 +43,7 @@ class Compared:
     is_pair: bool
     is_same: bool
     confidence: float
+    residual_db: float
     mixture_version: str
     instrumental_version: str
 
@@ -101,11 +104,11 @@ def choose_pairs(compared: Sequence[Compared]) -> dict[str, Verdict]:
     return verdicts
 
 
-def _merit(pair: Compared) -> tuple[bool, bool, float, str]:
+def _merit(pair: Compared) -> tuple[bool, bool, float, float, str]:
     """What makes a pair the better one of a song; the id makes it unambiguous."""
     clean = pair.instrumental_version in WITHOUT_LEAD - {"tv_track"}
     same_take = pair.mixture_version in SAME_TAKE
-    return (clean, same_take, round(pair.confidence, 3), pair.pair_id)
+    return (clean, same_take, round(pair.confidence, 1), -pair.residual_db, pair.pair_id)
 
 
 def _components(links: Sequence[tuple[str, str]]) -> dict[str, str]:

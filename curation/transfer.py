@@ -31,6 +31,7 @@ Floats = npt.NDArray[np.float32]
 
 _TINY = np.float32(1e-20)
 _RIDGE = np.float32(1e-4)
+_FAINT = np.float32(1e-9)
 _MAX_LEVEL = np.float32(8)
 
 
@@ -104,7 +105,9 @@ def estimate_transfer(
     y_adjoint = np.conj(y).transpose(0, 2, 1)
     channels = x.shape[1]
     level: Floats = np.ones(x.shape[2], np.float32)
-    weight = 1 / (power(x) + power(y).mean(axis=1, keepdims=True) + _TINY)
+    # 120 dB below the mean bin nothing has weight: digital silence must not divide by nothing
+    tiny = np.float32(1e-12 * (power(x).mean() + power(y).mean()) + 1e-30)
+    weight = 1 / (power(x) + power(y).mean(axis=1, keepdims=True) + tiny)
     response = np.zeros((x.shape[0], channels, y.shape[1]), np.complex64)
     precision = np.zeros(x.shape[:2], np.float32)
     for _ in range(max(1, passes)):
@@ -116,7 +119,7 @@ def estimate_transfer(
         modelled = response @ y
         modelled_power = power(modelled)
         error_power = power(x - level * modelled)
-        weight = 1 / (error_power + np.float32(floor) * level**2 * modelled_power + _TINY)
+        weight = 1 / (error_power + np.float32(floor) * level**2 * modelled_power + tiny)
         top = np.einsum("fct,fct->t", weight, x.real * modelled.real + x.imag * modelled.imag)
         bottom = np.einsum("fct,fct->t", weight, modelled_power)
         gain = _share(top, smooth_frames) / (_share(bottom, smooth_frames) + _TINY)
@@ -129,7 +132,7 @@ def estimate_transfer(
 def _solve(cross: Spectrum, gram: Spectrum) -> Spectrum:
     """Row ``h`` of the response with ``h @ gram = cross``, for every bin; gram is Hermitian, lightly ridged."""
     diagonal = np.einsum("fdd->fd", gram).real
-    ridge = _RIDGE * diagonal.mean(axis=1) + _TINY
+    ridge = _RIDGE * diagonal.mean(axis=1) + _FAINT * diagonal.mean() + _TINY
     loaded = gram + ridge[:, None, None] * np.eye(gram.shape[1], dtype=np.float32)
     solved: Spectrum
     if gram.shape[1] == 1:

@@ -91,7 +91,7 @@ def pair_row(
         "evidence": "fingerprint (12 votes)",
         "votes": 12,
         "bit_error_rate": 0.1,
-        "lag_frames": 220.5 * (number + 1),
+        "lag_frames": 2205.0 * (number + 1),
         "drift_ppm": 1.5,
         "polarity": 1,
         "residual_db": -30.0,

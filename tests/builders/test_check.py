@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from builders import check as check_module
 from builders.cache import BuildLock
 from builders.check import check_build, require_finished
 from manifests.audio import content_id, write
@@ -168,6 +169,27 @@ def write_float(build: Path, **samples: float) -> None:
     edit(build, "stems", change)
 
 
+def retag(path: Path) -> None:
+    """The same sound in other bytes."""
+    frames, _ = soundfile.read(path, dtype="int32")
+    with soundfile.SoundFile(path, "w", RATE, 2, "PCM_24", format="FLAC") as file:
+        file.title = "changed"
+        file.write(frames)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def leave_the_mixture_alone(build: Path) -> None:
+    """A build of a kind that promises no particular stems."""
+    for name in ("recipe.json", "run.json"):
+        change_json(build / name, builder="cinematic")
+    edit(build, "stems", lambda rows: rows.__delitem__(slice(4, 6)))
+    for stem in ("instrumental", "vocals"):
+        (build / f"audio/song1/{stem}.flac").unlink()
+
+
 def name_another_root(build: Path) -> None:
     (build / "audio/song1/vocals.flac").unlink()
     edit(build, "stems", lambda rows: row_of(rows, "song1", "vocals").update(root="films"))
@@ -202,6 +224,23 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         name_another_root,
         "root 'films' of path 'audio/song1/vocals.flac' is none of '.'",
     ),
+    "file changed since": (
+        lambda build: retag(build / "audio/song1/vocals.flac"),
+        "the file was changed after the build; run the same build",
+    ),
+    "a stem of another length": (
+        lambda build: replace_stem(build, "song0", "vocals", sounds(0)["vocals"][:, :-1]),
+        "stems.parquet: stems of song 'song0' differ in num_frames (mixture 11025, instrumental 11025, vocals "
+        "11024); run the same build",
+    ),
+    "a stem of one channel": (
+        lambda build: replace_stem(build, "song0", "vocals", sounds(0)["vocals"][:1]),
+        "stems of song 'song0' differ in channels (mixture 2, instrumental 2, vocals 1)",
+    ),
+    "cut file": (
+        lambda build: cut(build / "audio/song1/mixture.flac"),
+        "audio/song1/mixture.flac: decoding failed after frame ",
+    ),
     "sum": (
         lambda build: replace_stem(build, "song0", "vocals", sounds(0)["vocals"] + off_at(700, 2e-4)),
         "audio/song0/mixture.flac: differs from instrumental + vocals by 0.0002",
@@ -217,6 +256,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "same path twice": (
         share_a_file,
         "stems.parquet: row 5: path 'audio/song1/instrumental.flac' stands in an earlier row too",
+    ),
+    "mixture alone": (
+        leave_the_mixture_alone,
+        "stems.parquet: song 'song1' has a mixture and no stem that it is the sum of; run the same build",
     ),
     "missing stem": (
         lambda build: (
@@ -260,6 +303,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
             build, "pairs", lambda rows: rows[2].update(status="chosen", song_id="song0", reason=None)
         ),
         "pairs.parquet: song 'song0' has 2 chosen pairs, not one; run the same build",
+    ),
+    "chosen pair without stems": (
+        lambda build: edit(build, "pairs", lambda rows: rows[2].update(status="chosen", song_id="songX")),
+        "pairs.parquet: chosen pair 'song0-inst1' has neither stems nor a row in 'rejected'; run the same build",
     ),
     "no run.json": (lambda build: (build / "run.json").unlink(), "run.json: is missing; run the same build"),
     "torn run.json": (
@@ -306,3 +353,53 @@ def test_damage_is_told_in_one_line(build: Path, name: str) -> None:
     assert told == problems
     assert len(told) == 1
     assert told[0].startswith(str(build))
+
+
+@pytest.mark.parametrize("field", ["num_frames", "sample_rate", "channels"])
+def test_a_file_is_held_against_its_row(build: Path, field: str) -> None:
+    edit(build, "stems", lambda rows: [row.update({field: 3}) for row in rows if row["song_id"] == "song1"])
+    found = {"num_frames": FRAMES, "sample_rate": RATE, "channels": 2}[field]
+    assert check_build(build) == [
+        f"{build}/audio/song1/{stem}.flac: {field} is {found}, and its row in the stems table says 3; "
+        "run the same build command again"
+        for stem in ("mixture", "instrumental", "vocals")
+    ]
+
+
+def test_a_song_that_failed_to_derive_is_no_problem(build: Path) -> None:
+    edit(build, "pairs", lambda rows: rows[2].update(status="chosen", song_id="songX"))
+    row = {"id": None, "path": "song0.flac", "stage": "derive", "reason": "unreadable", "detail": "gone"}
+    edit(build, "rejected", lambda rows: rows.append(row))
+    change_json(build / "run.json", rejected={"scan": {"unreadable": 1}, "derive": {"unreadable": 1}})
+    assert check_build(build) == []
+
+
+def test_a_difference_within_the_tolerance_is_no_problem(build: Path) -> None:
+    replace_stem(build, "song0", "vocals", sounds(0)["vocals"] + off_at(700, 0.9e-4))
+    assert check_build(build) == []
+
+
+def test_a_late_difference_is_found_block_by_block_at_its_frame(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    real = check_module.blocks
+
+    def counted(path: Path, block_frames: int) -> Iterator[Any]:
+        for block in real(path, block_frames):
+            sizes.append(block.shape[1])
+            yield block
+
+    monkeypatch.setattr(check_module, "_BLOCK_FRAMES", 1000)
+    monkeypatch.setattr(check_module, "blocks", counted)
+    replace_stem(build, "song0", "vocals", sounds(0)["vocals"] + off_at(9876, 0.01))
+    (problem,) = check_build(build)
+    assert problem.startswith(f"{build}/audio/song0/mixture.flac: differs from instrumental + vocals by 0.0")
+    assert "of full scale at frame 9876 (at most 0.0001)" in problem
+    assert set(sizes) == {1000, FRAMES % 1000}
+
+
+def test_names_with_line_breaks_and_control_codes_stay_in_their_line(build: Path) -> None:
+    shutil.copy(build / "audio/song0/vocals.flac", build / "audio/song0/a\nb\x1b[31m\udcff.flac")
+    (problem,) = check_build(build)
+    assert problem.startswith(f"{build}/audio/song0/a\\nb\\x1b[31m\\udcff.flac: no row")
