@@ -11,6 +11,7 @@ Exit codes: 0 success, 1 failure, 2 bad usage, 130 stopped by Ctrl-C (the same c
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -278,7 +279,10 @@ def _use_config(tokens: Sequence[str]) -> None:
         name, _, value = token.partition("=")
         if name != "--config":
             continue
-        path = Path(value or (tokens[position + 1] if position + 1 < len(tokens) else ""))
+        value = value or "".join(tokens[position + 1 : position + 2])
+        if not value:
+            continue  # the parser says what is missing
+        path = Path(value)
         load_recipe(path)  # errors name the file and the field
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         fields = {key: "none" if value is None else value for key, value in values.items()}
@@ -288,6 +292,9 @@ def _use_config(tokens: Sequence[str]) -> None:
 def main(tokens: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     tokens = list(sys.argv[1:] if tokens is None else tokens)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name need not be text
     logging.basicConfig(
         level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
     )

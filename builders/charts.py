@@ -67,7 +67,7 @@ def histogram(series: Mapping[str, Sequence[float]], label: str) -> str:
         figure = Figure(figsize=(3.7, 1.6))
         figure.patch.set_visible(False)
         # fixed margins, with room for counts of five digits: a layout engine would draw everything twice
-        axes = figure.add_axes((0.1, 0.15, 0.88, 0.8))
+        axes = figure.add_axes((0.1, 0.15, 0.86, 0.8))
         axes.patch.set_visible(False)
         edges = _edges(values)
         below = np.zeros(_BINS)

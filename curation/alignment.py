@@ -332,7 +332,7 @@ def _coarse_alignment(x: Audio, y: Audio) -> Alignment | None:
     offsets = _parallel_offsets(centres, local_lag, ratio, audible, slope, offset)
     on_line, signed = _heights_on_lines(local_lag, height, centres, slope, offsets)
     labels = _assign(on_line, audible)
-    segments = _segments_of(labels, starts, window, offsets, len(x))
+    segments = _in_order(_segments_of(labels, starts, window, offsets, len(x)))
     if not segments:
         return None
     matched = audible & (labels >= 0)
@@ -499,6 +499,25 @@ def _segments_of(labels: Ints, starts: Ints, window: int, offsets: Floats, num_f
         end = (int(starts[run[-1] + 1]) + end) // 2 if position < len(runs) - 1 else num_frames
         segments.append(Segment(start, end, float(offsets[labels[run[0]]])))
     return segments
+
+
+def _in_order(segments: list[Segment]) -> list[Segment]:
+    """The longest chain of segments that never goes back in the instrumental.
+
+    An edit cuts; it does not play a bar again. A segment that goes back is a repeated bar taken for its twin.
+    """
+    tolerance = COARSE_RATE
+    best: list[tuple[int, list[Segment]]] = []
+    for segment in segments:
+        chains = [
+            chain
+            for chain in best
+            if chain[1][-1].end_frame + chain[1][-1].lag_frames
+            <= segment.start_frame + segment.lag_frames + tolerance
+        ]
+        total, before = max(chains, key=lambda chain: chain[0], default=(0, []))
+        best.append((total + segment.num_frames, [*before, segment]))
+    return max(best, key=lambda chain: chain[0], default=(0, []))[1]
 
 
 # Fine: phase slopes of the robust transfer function

@@ -18,7 +18,7 @@ from manifests.corpus import Corpus
 from tests.synthesis import song
 
 RATE = 22050
-SECONDS = 12.0
+SECONDS = 8.0
 FRAMES = round(SECONDS * RATE)
 MIN_SONG_S = 5.0
 
@@ -33,6 +33,12 @@ def mixture(number: int, seconds: float = SECONDS, sample_rate: int = RATE) -> A
     """Instrumental and vocals together."""
     instrumental, vocals = parts(number, seconds, sample_rate)
     return instrumental + vocals
+
+
+def mixture_with_intro(number: int, seconds: float = SECONDS, sample_rate: int = RATE) -> Audio:
+    """A mixture whose first half is its instrumental: what is found by its sound alone needs such a stretch."""
+    instrumental, vocals = parts(number, seconds, sample_rate)
+    return instrumental + vocals * (np.arange(vocals.shape[1]) > vocals.shape[1] // 2)
 
 
 def write_file(path: Path, audio: Audio, sample_rate: int = RATE, **tags: str) -> Path:

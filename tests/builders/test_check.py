@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from pyarrow import parquet
 
 from builders import check as check_module
 from builders.cache import BuildLock
@@ -130,6 +131,17 @@ def test_a_song_listed_twice_is_a_problem(tmp_path: Path) -> None:
     path.write_text(path.read_text() + path.read_text().splitlines()[2] + "\n")
     (problem,) = check_build(tmp_path)
     assert "1 row repeats the song_id and stem of an earlier one (first: row 6" in problem
+
+
+@pytest.mark.parametrize(("text", "torn"), [(b"scan", b"sc\xe4n"), (b"reason", b"reas\xe4n")])
+def test_text_that_is_not_utf8_is_one_problem(build: Path, text: bytes, torn: bytes) -> None:
+    path = build / "rejected.parquet"
+    parquet.write_table(parquet.read_table(path), path, compression="none")
+    assert check_build(build) == []
+    path.write_bytes(path.read_bytes().replace(text, torn))
+    (problem,) = check_build(build)
+    assert problem.startswith(f"{build}/rejected")
+    assert "again" in problem
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -209,7 +209,7 @@ def test_music_on_one_side_counts_and_a_constant_beneath_it_does_not(tmp_path: P
 
 
 def test_a_survey_in_blocks_equals_the_reference_on_the_whole(tmp_path: Path) -> None:
-    audio = mixture(0)
+    audio = mixture(0, 12.0)
     assert audio.shape[1] > 1 << 18, "meant to take two blocks"
     write(tmp_path / "a.flac", audio, RATE)
     product = survey_file(found(tmp_path, "a.flac"))

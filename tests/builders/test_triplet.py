@@ -61,16 +61,14 @@ def test_the_stems_sum_to_the_mixture_to_the_last_bit(
     audio_format: Literal["flac", "wav"],
     bit_depth: Literal[16, 24],
 ) -> None:
-    seconds = 8
-    cut = slice(0, seconds * RATE)
-    item = item_of(tmp_path, mixture(0)[:, cut], parts(0)[0][:, cut])
+    item = item_of(tmp_path, mixture(0), parts(0)[0])
     audio, rows = written(item, method, None, audio_format, bit_depth)
     np.testing.assert_array_equal(audio["mixture"], audio["instrumental"] + audio["vocals"])
     for stem in STEMS:
         np.testing.assert_array_equal(audio[stem], quantise(audio[stem], bit_depth))
         assert rows[stem]["path"] == f"audio/{item.song_id}/{stem}.{audio_format}"
     step = 2.0 ** (1 - bit_depth)
-    assert np.abs(audio["mixture"] - mixture(0)[:, cut]).max() <= 2 * step, "the mixture is the release's"
+    assert np.abs(audio["mixture"] - mixture(0)).max() <= 2 * step, "the mixture is the release's"
 
 
 def test_rows_tell_what_the_files_hold(tmp_path: Path) -> None:
@@ -139,16 +137,16 @@ def test_mono_and_stereo_mix(tmp_path: Path, channels: tuple[int, int]) -> None:
 
 
 def test_segments_are_joined_end_to_end_with_a_short_fade(tmp_path: Path) -> None:
-    segments = [[0, 100_000, 0.0], [120_000, 264_600, 0.0]]
+    segments = [[0, 100_000, 0.0], [110_000, FRAMES, 0.0]]
     audio, rows = written(item_of(tmp_path, mixture(0), parts(0)[0], segments))
-    assert {row["num_frames"] for row in rows.values()} == {100_000 + 144_600}
+    assert {row["num_frames"] for row in rows.values()} == {FRAMES - 10_000}
     width = RATE // 100
     whole = quantise(mixture(0))
     far = 2**-22
     np.testing.assert_allclose(
         audio["mixture"][:, : 100_000 - width - 1], whole[:, : 100_000 - width - 1], atol=far
     )
-    np.testing.assert_allclose(audio["mixture"][:, 100_000 + width :], whole[:, 120_000 + width :], atol=far)
+    np.testing.assert_allclose(audio["mixture"][:, 100_000 + width :], whole[:, 110_000 + width :], atol=far)
     assert np.all(audio["mixture"][:, 99_999:100_001] == 0)
     np.testing.assert_array_equal(audio["mixture"], audio["instrumental"] + audio["vocals"])
 
