@@ -14,8 +14,8 @@ the paper is off, so that radio edits count. Prints Markdown:
   methods.
 
 The truth counts positions as the reference decoder of the catalogue's maker gives them. MP3 files without a
-LAME/Xing header hold no encoder delay, and decoders differ there: such files are left out of the lag figures and
-counted.
+LAME/Xing header hold no encoder delay, and decoders differ there; and where a song's real master takes part, its
+stems do not all start together. Such pairs are left out of the lag figures and counted.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ def lag_figures(found: pd.DataFrame, truth: Truth) -> dict[str, Any]:
     rows, left_out = [], 0
     for row in found[found["true_pair"] == 1].itertuples():
         mixture, instrumental = (truth.releases.loc[getattr(row, n)] for n in ("mix_release", "inst_release"))
-        if any(str(r["bitrate"]).endswith("noxing") for r in (mixture, instrumental)):
+        is_master = "master_real" in row.relation
+        if is_master or any(str(r["bitrate"]).endswith("noxing") for r in (mixture, instrumental)):
             left_out += 1
             continue
         longest = json.loads(row.longest)

@@ -21,6 +21,11 @@ def _none_if_said(value: object) -> object:
     return None if isinstance(value, str) and value.lower() in ("none", "null") else value
 
 
+def _number_if_said(value: object) -> object:
+    """The command line has only text, and a choice of numbers takes it for none of them."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 _Said = BeforeValidator(_none_if_said)
 
 
@@ -56,7 +61,7 @@ class CatalogRecipe(BaseModel):
     Lower where the peak would pass full scale."""
 
     audio_format: Literal["flac", "wav"] = "flac"
-    bit_depth: Literal[16, 24] = 24
+    bit_depth: Annotated[Literal[16, 24], BeforeValidator(_number_if_said)] = 24
 
     max_item_s: Annotated[float, Field(gt=0)] = 900.0
     """A file or pair that takes longer is given up, with a row in the rejected table."""

@@ -19,7 +19,7 @@ from manifests.audio import Audio, content_id, quantise, write
 from manifests.corpus import CORPUS_ROOT
 from manifests.errors import AudioError
 
-DERIVE_VERSION = 1
+DERIVE_VERSION = 2
 
 _JOIN_FADE_S = 0.01
 _CEILING = np.float32(0.999)

@@ -159,11 +159,16 @@ def soft_mask(error: Spectrum, accompaniment: Spectrum, *, over: float = 2.5, ma
     Returns
     -------
     np.ndarray [shape=(channels, bins, frames), float32], range [0, 1]
-        The floor is the tenth percentile over time of error power over accompaniment power in each bin.
+        The floor is the tenth percentile over time of error power over accompaniment power in each bin, where
+        the accompaniment is heard: silence leaves no error and says nothing about the floor.
     """
     error_power = _blur(power(error))
     accompaniment_power = _blur(power(accompaniment))
-    ratio = error_power[..., ::2] / (accompaniment_power[..., ::2] + 1e-12)
+    level = accompaniment_power[..., ::2].sum(axis=(0, 1))
+    heard = level > 1e-6 * level.mean()
+    if not heard.any():
+        return np.ones_like(error_power)
+    ratio = error_power[..., ::2][..., heard] / (accompaniment_power[..., ::2][..., heard] + 1e-12)
     floor = np.percentile(ratio, 10, axis=-1).astype(np.float32)
     floor = np.minimum(scipy.ndimage.uniform_filter1d(floor, 9, axis=-1, mode="nearest"), np.float32(max_floor))
     noise = np.float32(over) * floor[..., None] * accompaniment_power
@@ -172,10 +177,10 @@ def soft_mask(error: Spectrum, accompaniment: Spectrum, *, over: float = 2.5, ma
 
 
 def _blur(values: Floats) -> Floats:
-    """3 x 3 moving average over bins and frames."""
+    """3 x 3 moving average over bins and frames, 0 or more: a running sum ends silence a rounding error below."""
     over_bins = scipy.ndimage.uniform_filter1d(values, 3, axis=-2, mode="nearest")
     blurred: Floats = scipy.ndimage.uniform_filter1d(over_bins, 3, axis=-1, mode="nearest")
-    return blurred
+    return np.maximum(blurred, 0)
 
 
 def _residual(error: Floats, mixture: Floats) -> Floats:

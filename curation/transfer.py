@@ -119,7 +119,9 @@ def estimate_transfer(
         modelled = response @ y
         modelled_power = power(modelled)
         error_power = power(x - level * modelled)
-        weight = 1 / (error_power + np.float32(floor) * level**2 * modelled_power + tiny)
+        # over all channels: where one cancels, a single frame must not outweigh the rest
+        floor_power = np.float32(floor) * level**2 * modelled_power.mean(axis=1, keepdims=True)
+        weight = 1 / (error_power + floor_power + tiny)
         top = np.einsum("fct,fct->t", weight, x.real * modelled.real + x.imag * modelled.imag)
         bottom = np.einsum("fct,fct->t", weight, modelled_power)
         gain = _share(top, smooth_frames) / (_share(bottom, smooth_frames) + _TINY)

@@ -226,6 +226,33 @@ def noise(tmp_path: Path) -> Path:
     return tmp_path / "music"
 
 
+def test_every_field_of_the_recipe_can_be_set_by_a_flag_and_by_a_config(
+    run: Terminal, noise: Path, tmp_path: Path
+) -> None:
+    values: dict[str, Any] = {
+        "max_duration_difference_s": 3.5,
+        "max_song_s": 100.0,
+        "min_song_s": 2.5,
+        "max_bit_error_rate": 0.3,
+        "min_votes": 5,
+        "min_segment_s": 4.0,
+        "method": "half-wave",
+        "loudness_lufs": -20.0,
+        "audio_format": "wav",
+        "bit_depth": 16,
+        "max_item_s": 60.0,
+    }
+    assert values.keys() == CatalogRecipe.model_fields.keys()
+    assert not values.items() & CatalogRecipe().model_dump().items()
+    config = tmp_path / "recipe.yaml"
+    config.write_text("".join(f"{field}: {value}\n" for field, value in values.items()))
+    flags = [word for field, value in values.items() for word in (f"--{field.replace('_', '-')}", str(value))]
+    for name, words in (("flags", flags), ("config", ["--config", str(config)])):
+        code, _, err = run("build", "catalog", noise, "--out", tmp_path / name, "--jobs", "0", *words)
+        assert (code, err) == (0, "")
+        assert recipe_of(tmp_path / name) == values
+
+
 @pytest.mark.parametrize("nothing", ["none", "None", "null"])
 def test_a_flag_can_be_none(run: Terminal, noise: Path, tmp_path: Path, nothing: str) -> None:
     out = tmp_path / "out"

@@ -390,12 +390,12 @@ def test_what_may_not_be_read_is_rejected() -> None:
             music / "listed": 0o444,
         }
         try:
-            for path, mode in modes.items():
-                path.chmod(mode)
+            for place, mode in modes.items():
+                place.chmod(mode)
             rows, tracks = run_script(FORBIDDEN, music, out)
         finally:
-            for path in modes:
-                path.chmod(0o755)
+            for place in modes:
+                place.chmod(0o755)
     assert tracks == ["open.flac"]
     reasons = {path: reason for path, (reason, _) in rows.items()}
     assert reasons.pop("listed/y.flac") in ("unreadable", "not a file")  # whether a listing tells files apart

@@ -92,10 +92,11 @@ def test_every_pair_becomes_a_song_that_sums(corpus: Corpus) -> None:
 
 
 def test_derived_stems_are_the_songs_own(corpus: Corpus) -> None:
-    pairs = table(corpus, "pairs").set_index("song_id")
+    pairs = {row["song_id"]: row for row in table(corpus, "pairs").to_dict("records")}
     for song_id in corpus.songs():
-        number = int(pairs.loc[song_id, "mixture_path"].removeprefix("Song ").removesuffix(".flac"))
-        ((start, end, _),) = json.loads(pairs.loc[song_id, "segments"])
+        pair = pairs[song_id]
+        number = int(pair["mixture_path"].removeprefix("Song ").removesuffix(".flac"))
+        ((start, end, _),) = json.loads(pair["segments"])
         assert end - start > FRAMES - 100
         truth = parts(number)[1][:, start:end]
         vocals = corpus.load((song_id, "vocals"))

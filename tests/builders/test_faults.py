@@ -154,7 +154,12 @@ def test_a_file_that_goes_or_changes_costs_its_pair_and_is_taken_up_when_it_is_b
     kept = [victim.read_bytes() for victim in victims]
     # the first file by its path, or, since nobody says which pair is compared first, one of each
     hit = victims[:1] if stage in ("hash_file", "survey_file") else victims
-    corpus = disturbed(music, tmp_path / "out", before_first(stage, lambda: [action(path) for path in hit]))
+
+    def disturb() -> None:
+        for path in hit:
+            action(path)
+
+    corpus = disturbed(music, tmp_path / "out", before_first(stage, disturb))
     assert len(corpus.songs()) == 2 - len(hit)
     assert list(check_build(corpus.folder)) == []
     if reject is None:
@@ -232,6 +237,7 @@ def test_death_before_any_rename_leaves_no_trace(
     tmp_path: Path, music: Path, undisturbed: dict[str, bytes], mortal: Callable[..., dict[str, int]]
 ) -> None:
     seen = mortal("renames", music, tmp_path / "out")
+    assert seen["claimed"] == 0, "the stems table comes last"
     assert seen["killed"] >= 12
     assert contents(tmp_path / "out") == undisturbed
     assert not list((tmp_path / "out").rglob(".stemloom-*"))

@@ -30,7 +30,7 @@ def item_of(
         write(folder / name, audio, RATE)
         files.append(FoundFile(str(folder), name, content_id(folder / name)))
     text = json.dumps(segments or [[0, mixed.shape[1], 0.0]])
-    return TripletItem(*files, str(folder / "out"), files[0].content_id, "pair", text, 0.0, 1)
+    return TripletItem(files[0], files[1], str(folder / "out"), files[0].content_id, "pair", text, 0.0, 1)
 
 
 def written(
