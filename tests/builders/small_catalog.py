@@ -38,7 +38,9 @@ def mixture(number: int, seconds: float = SECONDS, sample_rate: int = RATE) -> A
 def mixture_with_intro(number: int, seconds: float = SECONDS, sample_rate: int = RATE) -> Audio:
     """A mixture whose first half is its instrumental: what is found by its sound alone needs such a stretch."""
     instrumental, vocals = parts(number, seconds, sample_rate)
-    return instrumental + vocals * (np.arange(vocals.shape[1]) > vocals.shape[1] // 2)
+    sung = np.array(vocals)
+    sung[:, : sung.shape[1] // 2] = 0
+    return instrumental + sung
 
 
 def write_file(path: Path, audio: Audio, sample_rate: int = RATE, **tags: str) -> Path:

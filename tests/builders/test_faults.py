@@ -270,6 +270,7 @@ def at_work(music: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not tell of child processes")
 def test_a_killed_driver_takes_its_workers_along_and_ctrl_c_ends_with_130_and_both_resume(
     tmp_path: Path, music: Path, undisturbed: dict[str, bytes]
 ) -> None:

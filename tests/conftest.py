@@ -1,0 +1,14 @@
+"""What holds for every test."""
+
+import signal
+import threading
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start.
+
+    A shell starts background jobs with SIGINT ignored, and every child inherits that: a program under test would
+    never see the signal that its test sends.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
