@@ -2,9 +2,9 @@
 
 Conventions
 -----------
-Audio is float32 ``(channels, frames)``. Whatever the method, the stems sum to the mixture exactly: the vocals are
-estimated, and the instrumental that comes out is the mixture minus the vocals, so that codec noise and anything
-else unexplained stays where it does least harm, in the accompaniment.
+Audio is float32 ``(channels, frames)``. Whatever the method, the stems sum to the mixture (to the rounding of
+float32): the vocals are estimated, and the instrumental that comes out is the mixture minus the vocals, so that
+codec noise and anything else unexplained stays where it does least harm, in the accompaniment.
 
 Methods
 -------
@@ -79,8 +79,11 @@ def derive_vocals(
     Raises
     ------
     ValueError
-        If the lengths differ or the method is unknown.
+        If a signal is empty or not two-dimensional, the lengths differ or the method is unknown.
     """
+    for name, audio in (("mixture", mixture), ("accompaniment", accompaniment)):
+        if audio.ndim != 2 or not audio.size:
+            raise ValueError(f"{name} has shape {audio.shape}; expected (channels, frames), not empty")
     if mixture.shape[-1] != accompaniment.shape[-1]:
         raise ValueError(f"mixture {mixture.shape} and accompaniment {accompaniment.shape} differ in length")
     if method not in METHODS:
@@ -192,6 +195,9 @@ def _residual(error: Floats, mixture: Floats) -> Floats:
 
 
 def _stft(audio: Audio, n_fft: int, hop_frames: int) -> Spectrum:
+    if audio.shape[-1] < n_fft:
+        # silence behind it, which the inverse cuts off again
+        audio = np.pad(audio, ((0, 0), (0, n_fft - audio.shape[-1])))
     spectrum: Spectrum = librosa.stft(audio, n_fft=n_fft, hop_length=hop_frames)
     return spectrum
 
