@@ -41,9 +41,9 @@ Peers live in an environment of their own, since their pins are older than ours:
     python -m venv PEERS && PEERS/bin/pip install syncstart audio-offset-finder     (and ffmpeg on the path)
 
 syncstart (Wiener-Khinchin correlation at the higher of the two rates) looks at the first 20 s unless told
-otherwise; it runs so, and with `-t 600`, on whole songs. audio-offset-finder (MFCC correlation) steps by 16 ms; it
-runs so, and with `--sr 44100 --resolution 128`, the most accurate of its settings on such pairs (finer ones look
-at less audio, since it compares 2000 steps at most).
+otherwise; it runs so, and with `-t 600`, on whole songs; stemloom runs on both. audio-offset-finder (MFCC
+correlation) steps by 16 ms; it runs so, and with `--sr 44100 --resolution 128`, the most accurate of its settings
+on such pairs (finer ones look at less audio, since it compares 2000 steps at most).
 """
 
 # Only the standard library is imported up here: spawn-started processes import this file again, and a process
@@ -76,6 +76,7 @@ MAX_MEMORY_MB = 1500.0
 MAX_DERIVATION_RATIO = 12.0
 SONG_S = 300
 NUM_RATIOS = 5
+SYNCSTART_S, WHOLE_S = 20, 600  # what syncstart looks at by default, and more than any song has
 STAGES = ("hash", "survey", "match", "align", "derive")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
@@ -84,8 +85,12 @@ ALIGN_PROGRAM = """
 import sys
 from pathlib import Path
 from curation.alignment import align
-from manifests.audio import read
-(mixture, rate), (instrumental, other_rate) = (read(Path(path)) for path in sys.argv[1:])
+from manifests.audio import probe, read
+seconds = float(sys.argv[3])
+(mixture, rate), (instrumental, other_rate) = (
+    read(path, num_frames=min(info.num_frames, round(seconds * info.sample_rate)))
+    for path, info in ((Path(path), probe(Path(path))) for path in sys.argv[1:3])
+)
 print(align(mixture, instrumental, rate, other_rate).lag_frames / rate)
 """
 
@@ -429,7 +434,7 @@ class AlignerRun:
 
 def alignment(options: argparse.Namespace, work: Path) -> str:
     pairs = exact_pairs(options.catalog)[: options.pairs]
-    aligners = [our_aligner()]
+    aligners = [our_aligner(WHOLE_S), our_aligner(SYNCSTART_S)]
     if options.peers_python is None:
         tell("alignment: the peers are skipped, since --peers-python was not given")
     else:
@@ -466,10 +471,10 @@ def alignment(options: argparse.Namespace, work: Path) -> str:
     return f"{table(head, rows)}\n\nMedians over {len(pairs)} pairs; samples at {TRUTH_RATE} Hz."
 
 
-def our_aligner() -> Aligner:
+def our_aligner(take_s: int) -> Aligner:
     return Aligner(
-        "stemloom",
-        lambda pair: [sys.executable, "-c", ALIGN_PROGRAM, str(pair.mixture), str(pair.instrumental)],
+        f"stemloom, {take_s} s",
+        lambda pair: [sys.executable, "-c", ALIGN_PROGRAM, str(pair.mixture), str(pair.instrumental), str(take_s)],
         lambda printed, pair: float(printed),
         {"PYTHONPATH": str(ROOT)},
     )
@@ -509,8 +514,8 @@ def peer_aligners(python: Path) -> Iterator[Aligner]:
             {},
         )
 
-    yield syncstart(20)
-    yield syncstart(600)
+    yield syncstart(SYNCSTART_S)
+    yield syncstart(WHOLE_S)
     yield offset_finder()
     yield offset_finder("--sr", "44100", "--resolution", "128")
 

@@ -1,26 +1,6 @@
 """What does things: stages composed into builders, the engines that run them, the cache, the reports."""
 
-from builders.cache import BuildLock, ResultCache, cache_key
-from builders.catalog import CatalogBuilder
-from builders.check import check_build
-from builders.engine import Failure, LocalEngine, Outcome
-from builders.recipe import CatalogRecipe, load_recipe
-from builders.report import write_report
-from builders.stage import Product, Stage, run_stage
+import lazy_loader
 
-__all__ = [
-    "BuildLock",
-    "CatalogBuilder",
-    "CatalogRecipe",
-    "Failure",
-    "LocalEngine",
-    "Outcome",
-    "Product",
-    "ResultCache",
-    "Stage",
-    "cache_key",
-    "check_build",
-    "load_recipe",
-    "run_stage",
-    "write_report",
-]
+# each name is imported when it is first used: workers and scripts load what they need, not the whole house
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,7 +14,7 @@ from curation.alignment import Alignment, align, matched_gain, render
 from curation.evidence import Evidence, confidence, decide, exchanged, weigh
 from manifests.audio import Audio
 
-ALIGN_VERSION = 4
+ALIGN_VERSION = 5
 
 
 @dataclass(frozen=True)

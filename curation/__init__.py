@@ -14,43 +14,7 @@ songs        which pair makes a song
 derivation   vocals from a mixture and its instrumental
 """
 
-from curation.alignment import Alignment, Segment, align, render
-from curation.chromaprint import Fingerprint, fingerprint
-from curation.derivation import METHODS, Derivation, derive_vocals
-from curation.evidence import Evidence, decide, weigh
-from curation.loudness import LoudnessMeter, loudness_lufs
-from curation.matching import Match, best_match, best_matches, join_candidates
-from curation.metadata import metadata_candidates
-from curation.songs import choose_pairs
-from curation.tags import Tags, read_tags
-from curation.transfer import Transfer, estimate_transfer
-from curation.versions import Label, label
+import lazy_loader
 
-__all__ = [
-    "METHODS",
-    "Alignment",
-    "Derivation",
-    "Evidence",
-    "Fingerprint",
-    "Label",
-    "LoudnessMeter",
-    "Match",
-    "Segment",
-    "Tags",
-    "Transfer",
-    "align",
-    "best_match",
-    "best_matches",
-    "choose_pairs",
-    "decide",
-    "derive_vocals",
-    "estimate_transfer",
-    "fingerprint",
-    "join_candidates",
-    "label",
-    "loudness_lufs",
-    "metadata_candidates",
-    "read_tags",
-    "render",
-    "weigh",
-]
+# each name is imported when it is first used: workers and scripts load what they need, not the whole house
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

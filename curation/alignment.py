@@ -12,7 +12,8 @@ Method
 1. Both signals, mono, at 11,025 Hz; cross-correlation with a partial phase transform (exponent 0.6) proposes
    lags. Its peaks are several where the mixture is an edit of the instrumental.
 2. Windows of 4 s around each proposal give local lags; a line through them (RANSAC over all pairs of windows)
-   is lag and drift, further parallel lines are edits; Viterbi assigns every window to a line or to none.
+   is lag and drift, further parallel lines are edits; Viterbi assigns every window to a line or to none. A drift
+   that smears windows of 4 s is measured first, roughly, in windows of 0.5 s, and taken out of the instrumental.
 3. The instrumental is resampled to the mixture's clock, and in windows of 8 s the phase slope of the robust
    transfer function (`curation.transfer`: bins without vocals decide) gives the rest of the lag, to a few
    thousandths of a sample; a robust line through these refines lag and drift. This step is repeated until the
@@ -48,11 +49,14 @@ _REACH = COARSE_RATE // 4
 _FAINT_PEAK = 0.1
 _LINE_TOLERANCE = 2.0
 _MAX_DRIFT = 5e-3
+_STEADY, _MAX_CLOCKS = 5e-5, 4
+_PROBE, _EXCERPT, _SHORT_WINDOW = 2 * COARSE_RATE, 30 * COARSE_RATE, COARSE_RATE // 2
 _FINE_FFT = 4096
 _FINE_HOP = 2048
 _FINE_SECONDS = 8.0
 _MAX_REFINEMENTS, _SETTLED_PPM = 4, 0.02
 _MIN_PRESENCE = 0.2
+_MIN_GAP_S = 0.25
 _LOWEST_HZ, _HIGHEST_HZ = 100.0, 8000.0
 
 
@@ -145,14 +149,14 @@ def align(
     Raises
     ------
     ValueError
-        If a signal is not two-dimensional.
+        If a signal is not two-dimensional, or holds NaN or infinity.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
     >>> music = rng.standard_normal((1, 441_000)).astype(np.float32) * 0.1
     >>> found = align(music[:, 1000:], music, 44_100)
-    >>> round(found.lag_frames, 2)
+    >>> round(float(found.lag_frames), 2)
     1000.0
     """
     for name, audio in (("mixture", mixture), ("instrumental", instrumental)):
@@ -161,6 +165,9 @@ def align(
     instrumental_rate = instrumental_rate or sample_rate
     mono_mixture = mixture.mean(axis=0, dtype=np.float32)
     mono_instrumental = instrumental.mean(axis=0, dtype=np.float32)
+    for name, mono in (("mixture", mono_mixture), ("instrumental", mono_instrumental)):
+        if not np.isfinite(mono).all():
+            raise ValueError(f"{name} holds NaN or infinity (first at frame {int(np.argmin(np.isfinite(mono)))})")
     coarse = _coarse_alignment(
         _resample(mono_mixture, sample_rate, COARSE_RATE, "HQ"),
         _resample(mono_instrumental, instrumental_rate, COARSE_RATE, "HQ"),
@@ -182,7 +189,8 @@ def align(
     for attempt in range(_MAX_REFINEMENTS):
         before_ppm = alignment.drift_ppm
         clocked = on_mixture_clock(mono_instrumental[None], instrumental_rate, sample_rate, before_ppm)[0]
-        alignment = _refine(mono_mixture, clocked, sample_rate, alignment)
+        # the first pass brings the lag within a frame, which few reweightings do
+        alignment = _refine(mono_mixture, clocked, sample_rate, alignment, passes=3 if attempt == 0 else 6)
         if not alignment.segments:
             return NO_ALIGNMENT
         if attempt == 0:
@@ -312,12 +320,69 @@ def _coarse_alignment(x: Audio, y: Audio) -> Alignment | None:
     """Alignment in frames of `COARSE_RATE`, to about one frame."""
     if min(len(x), len(y)) < _HOP or not x.any() or not y.any():
         return None
+    best: Alignment | None = None
+    speed, clocked = 1.0, y
+    for _ in range(_MAX_CLOCKS):
+        proposals = _global_lags(x, clocked)
+        found = _on_lines(x, clocked, proposals)
+        if found is not None and (best is None or _is_clearer(found, best)):
+            best = _at_speed(found, speed)
+        sharp = found is not None and found.peak_ratio > 2
+        slope = found.drift_ppm * 1e-6 if found is not None and sharp else _short_slope(x, clocked)
+        if slope is None or abs(slope) < _STEADY:
+            break
+        speed *= 1 + slope
+        clocked = _resample(y, COARSE_RATE * speed, COARSE_RATE, "HQ")
+    return best
+
+
+def _is_clearer(one: Alignment, other: Alignment) -> bool:
+    return one.peak_ratio * one.agreement > other.peak_ratio * other.agreement
+
+
+def _at_speed(alignment: Alignment, speed: float) -> Alignment:
+    """An alignment to the instrumental itself, from one to its copy that was resampled to play `speed` faster."""
+    return replace(
+        alignment,
+        segments=tuple(replace(s, lag_frames=speed * s.lag_frames) for s in alignment.segments),
+        drift_ppm=(speed * (1 + alignment.drift_ppm * 1e-6) - 1) * 1e6,
+    )
+
+
+def _short_slope(x: Audio, y: Audio) -> float | None:
+    """Slope of the lags in an excerpt, from windows too short for a drift to smear; None where no line holds them.
+
+    The whole signals' correlation is smeared even more than windows are, so each excerpt is found by its middle.
+    """
+    length = min(_EXCERPT, len(x) // _SHORT_WINDOW * _SHORT_WINDOW)
+    starts = np.arange(0, length, _SHORT_WINDOW)
+    rows = np.arange(len(starts))
+    middle = max(0, (length - _PROBE) // 2)
+    for first in np.unique(np.linspace(0, len(x) - length, 5).astype(int)[1:4]):
+        excerpt = x[first : first + length]
+        probe = excerpt[middle : middle + _PROBE]
+        if not probe.any():
+            continue
+        lag, height, ratio = _local_lags(excerpt, y, starts, _SHORT_WINDOW, _global_lags(probe, y) - middle)
+        best = np.argmax(np.abs(height), axis=1)
+        trusted = np.flatnonzero(_audible(excerpt, starts, _SHORT_WINDOW) & (ratio[rows, best] > 1.3))
+        if len(trusted) < 4:
+            continue
+        centres, lags = starts[trusted].astype(float), lag[rows, best][trusted]
+        slope, offset = _best_line(centres, lags, np.abs(height)[rows, best][trusted])
+        on_line = np.abs(lags - offset - slope * centres) < 2 * _LINE_TOLERANCE
+        if on_line.sum() >= max(4, 0.25 * len(trusted)):
+            return slope
+    return None
+
+
+def _on_lines(x: Audio, y: Audio, proposals: Ints) -> Alignment | None:
+    """The lines through the windows' lags, for a drift that does not smear the windows."""
     window = min(_WINDOW, len(x))
     starts = np.arange(0, max(len(x) - window, 0) + 1, _HOP)
     audible = _audible(x, starts, window)
     if not audible.any():
         return None
-    proposals = _global_lags(x, y)
     local_lag, height, ratio = _local_lags(x, y, starts, window, proposals)
     best = np.argmax(np.abs(height), axis=1)
     rows = np.arange(len(starts))
@@ -502,20 +567,20 @@ def _segments_of(labels: Ints, starts: Ints, window: int, offsets: Floats, num_f
 
 
 def _in_order(segments: list[Segment]) -> list[Segment]:
-    """The longest chain of segments that never goes back in the instrumental.
+    """The longest chain of segments that never goes far back in the instrumental.
 
-    An edit cuts; it does not play a bar again. A segment that goes back is a repeated bar taken for its twin.
+    An edit cuts; it does not play a bar again. A short segment that goes back is a repeated bar taken for its twin.
+    A long one follows a bar that only the mixture has: its border is known to a window here.
     """
-    tolerance = COARSE_RATE
     best: list[tuple[int, list[Segment]]] = []
     for segment in segments:
-        chains = [
-            chain
-            for chain in best
-            if chain[1][-1].end_frame + chain[1][-1].lag_frames
-            <= segment.start_frame + segment.lag_frames + tolerance
-        ]
-        total, before = max(chains, key=lambda chain: chain[0], default=(0, []))
+        total, before = 0, list[Segment]()
+        for length, chain in best:
+            last = chain[-1]
+            back = last.end_frame + last.lag_frames - segment.start_frame - segment.lag_frames
+            price = 2 * _WINDOW if back > COARSE_RATE else 0
+            if back <= _WINDOW and length - price > total:
+                total, before = length - price, chain
         best.append((total + segment.num_frames, [*before, segment]))
     return max(best, key=lambda chain: chain[0], default=(0, []))[1]
 
@@ -523,13 +588,13 @@ def _in_order(segments: list[Segment]) -> list[Segment]:
 # Fine: phase slopes of the robust transfer function
 
 
-def _refine(x: Audio, clocked: Audio, sample_rate: int, alignment: Alignment) -> Alignment:
+def _refine(x: Audio, clocked: Audio, sample_rate: int, alignment: Alignment, passes: int) -> Alignment:
     """Better lags and drift from windows at the full rate; `clocked` is on the alignment's clock."""
     times, errors, weights, owners = [], [], [], []
     for owner, segment in enumerate(alignment.segments):
         base = segment.lag_frames / (1 + alignment.drift_ppm * 1e-6)
         for start, length in _fine_windows(segment, sample_rate):
-            measured = _window_delay(x, clocked, start, length, base, sample_rate)
+            measured = _window_delay(x, clocked, start, length, base, sample_rate, passes)
             if measured is not None:
                 times.append(start + length / 2)
                 errors.append(measured[0])
@@ -566,28 +631,23 @@ def _fine_windows(segment: Segment, sample_rate: int) -> list[tuple[int, int]]:
 
 
 def _window_delay(
-    x: Audio, clocked: Audio, start: int, length: int, base: float, sample_rate: int
+    x: Audio, clocked: Audio, start: int, length: int, base: float, sample_rate: int, passes: int
 ) -> tuple[float, float] | None:
     """What must be added to the lag in one window, in frames, and its inverse variance."""
-    whole = int(np.floor(base))
+    nearest = round(base)
     frequency = np.fft.rfftfreq(_FINE_FFT)
     band = (frequency * sample_rate >= _LOWEST_HZ) & (frequency * sample_rate <= _HIGHEST_HZ)
     omega = 2 * np.pi * frequency[band].astype(np.float64)
     mixture = stft(_slice(x, start, length)[None], _FINE_FFT, _FINE_HOP)[:, band]
-    delay, precision = 0.0, 0.0
-    # twice: the first pass finds the whole frames, so that the second sees the same samples in both windows
-    for passes in (3, 6):
-        shifted = _slice(clocked, start + whole + round(delay), length)
-        instrumental = stft(shifted[None], _FINE_FFT, _FINE_HOP)[:, band]
-        if min(power(mixture).mean(), power(instrumental).mean()) < 1e-9:
-            return None
-        transfer = estimate_transfer(mixture, instrumental, smooth_bins=1, passes=passes)
-        strength = transfer.precision[:, 0].astype(np.float64)
-        if not strength.sum() > 0:
-            return None
-        delay = round(delay) + _phase_slope(transfer.response[:, 0, 0], strength, omega)
-        precision = float((strength * omega**2).sum())
-    return whole + delay - base, precision
+    instrumental = stft(_slice(clocked, start + nearest, length)[None], _FINE_FFT, _FINE_HOP)[:, band]
+    if min(power(mixture).mean(), power(instrumental).mean()) < 1e-9:
+        return None
+    transfer = estimate_transfer(mixture, instrumental, smooth_bins=1, passes=passes)
+    strength = transfer.precision[:, 0].astype(np.float64)
+    if not strength.sum() > 0:
+        return None
+    delay = _phase_slope(transfer.response[:, 0, 0], strength, omega)
+    return nearest + delay - base, float((strength * omega**2).sum())
 
 
 def _phase_slope(response: Spectrum, strength: Floats, omega: Floats) -> float:
@@ -631,7 +691,10 @@ def _fit_lines(t: Floats, error: Floats, weight: Floats, owner: Ints, lines: int
 
 
 def _place_cuts(x: Audio, clocked: Audio, sample_rate: int, alignment: Alignment) -> Alignment:
-    """Move the border between adjoining segments to where the left lag stops and the right one starts to fit."""
+    """Move the border between adjoining segments to where the left lag stops and the right one starts to fit.
+
+    Where the mixture has something of its own between them, that is two borders.
+    """
     segments = list(alignment.segments)
     for left in range(len(segments) - 1):
         first, second = segments[left], segments[left + 1]
@@ -642,27 +705,29 @@ def _place_cuts(x: Audio, clocked: Audio, sample_rate: int, alignment: Alignment
         costs = [_misfit(x, clocked, low, high - low, segment, alignment.drift_ppm) for segment in (first, second)]
         before = np.concatenate([[0.0], np.cumsum(costs[0])])
         after = np.concatenate([np.cumsum(costs[1][::-1])[::-1], [0.0]])
-        cut = low + int(np.argmin(before + after))
-        segments[left] = replace(first, end_frame=cut)
-        segments[left + 1] = replace(second, start_frame=cut)
+        resume = int(np.argmin(np.minimum.accumulate(before) + after))
+        stop = int(np.argmin(before[: resume + 1]))
+        if resume - stop < _MIN_GAP_S * sample_rate:
+            stop = resume = int(np.argmin(before + after))
+        segments[left] = replace(first, end_frame=low + stop)
+        segments[left + 1] = replace(second, start_frame=low + resume)
     kept = tuple(segment for segment in segments if segment.num_frames > 0)
     return replace(alignment, segments=kept)
 
 
 def _misfit(x: Audio, clocked: Audio, start: int, length: int, segment: Segment, drift_ppm: float) -> Floats:
-    """Squared error of one lag, frame by frame, the gain matched over the stretch."""
+    """Squared error of one lag less that of none, frame by frame, the gain matched over the stretch."""
     position = start + segment.lag_frames / (1 + drift_ppm * 1e-6)
     other = delayed(clocked[None], position, length)[0].astype(np.float64)
     mixture = _slice(x, start, length).astype(np.float64)
     # the median of local gains: half of the stretch belongs to the other segment
     blocks = max(1, length // 8192)
     edges = np.linspace(0, length, blocks + 1).astype(int)[:-1]
-    gains = np.add.reduceat(mixture * other, edges) / (np.add.reduceat(other * other, edges) + 1e-12)
-    gain = gains[np.argmax(np.abs(gains) * (np.add.reduceat(other * other, edges) > 1e-6))]
-    strong = np.abs(gains) > 0.5 * abs(gain)
-    if strong.any():
-        gain = float(np.median(gains[strong]))
-    misfit: Floats = (mixture - gain * other) ** 2
+    energy = np.add.reduceat(other * other, edges)
+    loud = energy > 0.05 * energy.max()
+    gains = np.add.reduceat(mixture * other, edges)[loud] / energy[loud]
+    gain = np.median(gains[np.abs(gains) >= 0.5 * np.abs(gains).max()]) if loud.any() else 0.0
+    misfit: Floats = (mixture - gain * other) ** 2 - mixture**2
     return misfit
 
 
@@ -707,6 +772,7 @@ def presence(mixture: Audio, accompaniment: Audio, sample_rate: int, *, window_s
 def _trim(x: Audio, clocked: Audio, sample_rate: int, alignment: Alignment, min_frames: int) -> Alignment:
     """Cut stretches where the instrumental is not in the mixture; drop segments that become too short."""
     kept = []
+    cuts = {s.start_frame for s in alignment.segments} & {s.end_frame for s in alignment.segments}
     for segment in alignment.segments:
         position = _clocked_start(segment, alignment.drift_ppm)
         start = segment.start_frame + max(0, int(np.ceil(-position)))
@@ -717,7 +783,10 @@ def _trim(x: Audio, clocked: Audio, sample_rate: int, alignment: Alignment, min_
         other = delayed(clocked[None], _clocked_start(whole, alignment.drift_ppm), whole.num_frames)[0]
         mixture = x[start:end]
         gain = matched_gain(mixture, other)
-        kept += _present_runs(whole, mixture, gain * other, sample_rate, min_frames)
+        # what windows have bounded is known to a window; files' ends and cuts are known
+        vague_start = start == segment.start_frame and start not in cuts | {0}
+        vague_end = end == segment.end_frame and end not in cuts | {len(x)}
+        kept += _present_runs(whole, mixture, gain * other, sample_rate, min_frames, vague_start, vague_end)
     return replace(alignment, segments=tuple(kept))
 
 
@@ -742,7 +811,13 @@ def matched_gain(mixture: Audio, other: Audio) -> np.float32:
 
 
 def _present_runs(
-    segment: Segment, mixture: Audio, accompaniment: Audio, sample_rate: int, min_frames: int
+    segment: Segment,
+    mixture: Audio,
+    accompaniment: Audio,
+    sample_rate: int,
+    min_frames: int,
+    vague_start: bool,
+    vague_end: bool,
 ) -> list[Segment]:
     coefficient = presence(mixture, accompaniment, sample_rate)
     absent = np.nan_to_num(coefficient, nan=1.0) < _MIN_PRESENCE
@@ -750,12 +825,22 @@ def _present_runs(
     absent = scipy.ndimage.binary_opening(absent, np.ones(2, np.bool_))
     labels, count = scipy.ndimage.label(~absent)
     step = max(1, round(sample_rate / _FINE_HOP)) * _FINE_HOP
+    misfit = (mixture - accompaniment).astype(np.float64) ** 2 - mixture.astype(np.float64) ** 2
+    fit = np.concatenate([[0.0], np.cumsum(misfit)])
     runs = []
     for index in range(1, count + 1):
         where = np.flatnonzero(labels == index)
-        start = segment.start_frame + int(where[0]) * step
         last = int(where[-1]) + 1 == len(absent)
-        end = segment.end_frame if last else segment.start_frame + int(where[-1] + 1) * step
+        start, end = int(where[0]) * step, len(mixture) if last else int(where[-1] + 1) * step
+        # windows tell where to look, the waveform tells the frame
+        reach = min(2 * step, (end - start) // 2)
+        low, high = end - reach, min(end + step, len(mixture))
+        if where[0] > 0 or vague_start:
+            first = max(0, start - step)
+            start = first + int(np.argmax(fit[first : start + reach]))
+        if not last or vague_end:
+            end = low + int(np.argmin(fit[low : high + 1]))
         if end - start >= min_frames:
-            runs.append(replace(segment, start_frame=start, end_frame=end))
+            borders = (segment.start_frame + start, segment.start_frame + end)
+            runs.append(Segment(*borders, segment.lag_frames))
     return runs

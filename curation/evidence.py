@@ -28,7 +28,8 @@ Audio = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 Relation = Literal["mixture-instrumental", "instrumental-mixture", "same recording", "unrelated"]
 
-_N_FFT, _HOP = 4096, 2048
+_WINDOW_S = 4096 / 44_100
+_HOPS_PER_HALF_SECOND = 11
 _BLOCK_S = 30.0
 _MAX_BLOCKS = 6
 _BAND_EDGES_HZ = np.geomspace(30, 6400, 24)
@@ -98,13 +99,14 @@ def weigh(mixture: Audio, accompaniment: Audio, sample_rate: int) -> Evidence:
     """
     if mixture.shape != accompaniment.shape or mixture.ndim != 1:
         raise ValueError(f"mixture {mixture.shape} and accompaniment {accompaniment.shape} must be one mono shape")
-    if len(mixture) < max(sample_rate, 2 * _N_FFT):
+    if len(mixture) < sample_rate:
         raise ValueError(f"{len(mixture)} frames are too short to weigh; at least 1 s is needed")
-    frequency = np.fft.rfftfreq(_N_FFT, 1 / sample_rate)
+    n_fft = 2 ** round(np.log2(_WINDOW_S * sample_rate))
+    frequency = np.fft.rfftfreq(n_fft, 1 / sample_rate)
     edges = np.unique(np.searchsorted(frequency, _BAND_EDGES_HZ[sample_rate / 2 > _BAND_EDGES_HZ]))
     centre = np.sqrt(frequency[edges[:-1]] * frequency[edges[1:]])
     blocks = [
-        _band_powers(mixture[start:end], accompaniment[start:end], edges)
+        _band_powers(mixture[start:end], accompaniment[start:end], edges, n_fft)
         for start, end in _blocks(len(mixture), sample_rate)
     ]
     mixed, modelled, error, error_mixture, error_modelled = np.concatenate(blocks, axis=2)
@@ -112,8 +114,9 @@ def weigh(mixture: Audio, accompaniment: Audio, sample_rate: int) -> Evidence:
     bass = (centre >= _BASS_HZ[0]) & (centre <= _BASS_HZ[1])
     weight = 1 / (mixed[mid].mean(axis=1, keepdims=True) + 1e-12)
     level = (weight * mixed[mid]).sum(axis=0)
-    heard = level >= 1e-4 * np.median(level)
-    residual = (weight * error[mid]).sum(axis=0)[heard] / (level[heard] + 1e-20)
+    # digital silence explains nothing, however much there is of it
+    heard = level > (1e-4 * np.median(level[level > 0]) if level.any() else 0)
+    residual = (weight * error[mid]).sum(axis=0)[heard] / level[heard] if heard.any() else np.ones(1)
     low, middle, high = 10 * np.log10(np.percentile(residual, [5, 50, 95]) + 1e-12)
     extra_mixture = float((weight * error_mixture[mid]).sum())
     extra_modelled = -float((weight * error_modelled[mid]).sum())
@@ -124,7 +127,7 @@ def weigh(mixture: Audio, accompaniment: Audio, sample_rate: int) -> Evidence:
         loudest_db=float(high),
         containment=extra_mixture / total if total > 0 else 0.5,
         coherence=_coherence(mixed[mid], modelled[mid], error_modelled[mid]),
-        same_fraction=float((residual < 10 ** (SAME_LOUDEST_DB / 10)).mean()) if len(residual) else 0.0,
+        same_fraction=float((residual < 10 ** (SAME_LOUDEST_DB / 10)).mean()),
         bass_db=_ratio_db(modelled[bass].sum(), modelled[mid].sum()),
         residual_bass_db=_ratio_db(error[bass].sum(), error[mid].sum()),
     )
@@ -138,14 +141,14 @@ def _blocks(num_frames: int, sample_rate: int) -> list[tuple[int, int]]:
     return [(int(edges[i]), int(edges[i + 1])) for i in chosen]
 
 
-def _band_powers(mixture: Audio, accompaniment: Audio, edges: npt.NDArray[np.intp]) -> Floats:
+def _band_powers(mixture: Audio, accompaniment: Audio, edges: npt.NDArray[np.intp], n_fft: int) -> Floats:
     """|X|^2, |A|^2, |E|^2, Re<E, X>, Re<E, A> summed over bands and half seconds: (5, bands, half seconds)."""
-    x = stft(mixture[None], _N_FFT, _HOP)[:, : edges[-1]]
-    y = stft(accompaniment[None], _N_FFT, _HOP)[:, : edges[-1]]
+    x = stft(mixture[None], n_fft, n_fft // 2)[:, : edges[-1]]
+    y = stft(accompaniment[None], n_fft, n_fft // 2)[:, : edges[-1]]
     modelled = estimate_transfer(x, y).apply(y)[0]
     x = x[0]
     error = x - modelled
-    half_seconds = np.arange(0, x.shape[1], 11)
+    half_seconds = np.arange(0, x.shape[1], _HOPS_PER_HALF_SECOND)
     planes = (
         power(x),
         power(modelled),
@@ -195,9 +198,10 @@ def decide(
     coverage = alignment.num_frames / max(num_frames, 1)
     if coverage < MIN_COVERAGE:
         return "unrelated", f"only {coverage:.0%} of the music runs in parallel (at least {MIN_COVERAGE:.0%})"
-    if min(forward.residual_db, backward.residual_db) > MAX_EXPLAINED_DB:
+    residual_db = min(forward.residual_db, backward.residual_db)
+    if residual_db > MAX_EXPLAINED_DB:
         return "unrelated", (
-            f"the best frames leave {forward.residual_db:.1f} dB unexplained (at most {MAX_EXPLAINED_DB:.0f} dB)"
+            f"the best frames leave {residual_db:.1f} dB unexplained (at most {MAX_EXPLAINED_DB:.1f} dB)"
         )
     # the better explained way round: codec noise in the other one looks like something of its own
     loudest_db = min(forward.loudest_db, backward.loudest_db)
@@ -271,4 +275,5 @@ def exchanged(alignment: Alignment, sample_rate: int, other_rate: int) -> Alignm
         alignment,
         segments=tuple(sorted(segments, key=lambda segment: segment.start_frame)),
         drift_ppm=(1 / speed - 1) * 1e6,
+        lag_error_frames=alignment.lag_error_frames / speed * ratio,
     )

@@ -12,45 +12,7 @@ decoders    libsndfile and FFmpeg behind `audio`
 containers  what a file's own header claims, behind `decoders`
 """
 
-from manifests.audio import AUDIO_SUFFIXES, Audio, AudioInfo, blocks, content_id, probe, quantise, read, write
-from manifests.corpus import CORPUS_ROOT, Corpus
-from manifests.errors import AudioError, BuildError, RecipeError, StemloomError, TableError
-from manifests.files import replacing
-from manifests.schemas import SCHEMAS
-from manifests.tables import (
-    TableFormat,
-    empty_table,
-    find_table,
-    frame_of,
-    read_table,
-    table_path,
-    write_table,
-)
+import lazy_loader
 
-__all__ = [
-    "AUDIO_SUFFIXES",
-    "CORPUS_ROOT",
-    "SCHEMAS",
-    "Audio",
-    "AudioError",
-    "AudioInfo",
-    "BuildError",
-    "Corpus",
-    "RecipeError",
-    "StemloomError",
-    "TableError",
-    "TableFormat",
-    "blocks",
-    "content_id",
-    "empty_table",
-    "find_table",
-    "frame_of",
-    "probe",
-    "quantise",
-    "read",
-    "read_table",
-    "replacing",
-    "table_path",
-    "write",
-    "write_table",
-]
+# each name is imported when it is first used: workers and scripts load what they need, not the whole house
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

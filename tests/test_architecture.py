@@ -125,10 +125,17 @@ def test_a_package_re_exports_its_public_names_once(room: str) -> None:
     assert len(set(names)) == len(names)
     assert [name for name in names if not hasattr(package, name)] == []
     assert [name for name in names if name.startswith("_")] == []
-    tree = ast.parse((ROOT / room / "__init__.py").read_text())
-    froms = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module != "__future__"]
+    tree = ast.parse((ROOT / room / "__init__.pyi").read_text())
+    froms = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     exported = {alias.asname or alias.name for node in froms for alias in node.names}
-    assert exported == set(names), "what __init__.py imports is what __all__ says"
+    assert exported == set(names), "what __init__.pyi imports is what __all__ says"
+    listed = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)]
+    assert [sorted(found) for found in listed] == [sorted(names)]
+
+
+def test_a_package_loads_only_what_is_used() -> None:
+    script = "import sys, manifests, curation, builders\nsys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
 
 
 def test_torch_is_not_imported_before_it_is_needed() -> None:

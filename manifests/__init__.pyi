@@ -1,0 +1,42 @@
+from .audio import AUDIO_SUFFIXES, Audio, AudioInfo, blocks, content_id, probe, quantise, read, write
+from .corpus import CORPUS_ROOT, Corpus
+from .errors import AudioError, BuildError, RecipeError, StemloomError, TableError
+from .files import replacing
+from .schemas import SCHEMAS
+from .tables import (
+    TableFormat,
+    empty_table,
+    find_table,
+    frame_of,
+    read_table,
+    table_path,
+    write_table,
+)
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "CORPUS_ROOT",
+    "SCHEMAS",
+    "Audio",
+    "AudioError",
+    "AudioInfo",
+    "BuildError",
+    "Corpus",
+    "RecipeError",
+    "StemloomError",
+    "TableError",
+    "TableFormat",
+    "blocks",
+    "content_id",
+    "empty_table",
+    "find_table",
+    "frame_of",
+    "probe",
+    "quantise",
+    "read",
+    "read_table",
+    "replacing",
+    "table_path",
+    "write",
+    "write_table",
+]
