@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import cyclopts
 import yaml
 from cyclopts import App, Parameter, validators
+from pydantic import ValidationError
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import (
@@ -36,7 +37,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from builders.recipe import CatalogRecipe, load_recipe
+from builders.recipe import CatalogRecipe, load_recipe, wrong_fields
 from manifests.errors import RecipeError, StemloomError
 
 if TYPE_CHECKING:
@@ -57,6 +58,13 @@ DryRun = Annotated[bool, Parameter(negative="", help="Say what would be done, an
 Limit = Annotated[
     int | None,
     Parameter(help="Only the first files, sorted by path.", validator=validators.Number(gte=1)),
+]
+WorkerMemory = Annotated[
+    float | None,
+    Parameter(
+        help="GB that one worker may hold; what needs more is given up (Linux).",
+        validator=validators.Number(gte=1, lte=1_000_000),
+    ),
 ]
 TableFormat = Annotated[Literal["parquet", "jsonl"], Parameter(name="--format", help="File format of the tables.")]
 
@@ -91,6 +99,7 @@ def build_catalog(
     engine: Engine = "local",
     dry_run: DryRun = False,
     limit: Limit = None,
+    max_worker_memory: WorkerMemory = None,
     table_format: TableFormat = "parquet",
     recipe: Annotated[CatalogRecipe, Parameter(name="*")] = _DEFAULTS,
 ) -> int:
@@ -106,7 +115,7 @@ def build_catalog(
     if dry_run:
         return _say_plan(folder, limit)
     with _progress() as progress:
-        builder = _builder(out, recipe, jobs, table_format, limit, progress)
+        builder = _builder(out, recipe, jobs, table_format, limit, progress, max_worker_memory)
         corpus = builder.build(folder)
     pairs, rejected = corpus.pairs, corpus.rejected
     assert pairs is not None
@@ -227,10 +236,19 @@ def _builder(
     table_format: Literal["parquet", "jsonl"],
     limit: int | None,
     progress: ProgressCall,
+    max_worker_memory: float | None = None,
 ) -> CatalogBuilder:
     from builders.catalog import CatalogBuilder
 
-    return CatalogBuilder(out, recipe, jobs=jobs, table_format=table_format, limit=limit, progress=progress)
+    return CatalogBuilder(
+        out,
+        recipe,
+        jobs=jobs,
+        table_format=table_format,
+        limit=limit,
+        max_memory_bytes=None if max_worker_memory is None else int(max_worker_memory * 1e9),
+        progress=progress,
+    )
 
 
 def _say_plan(folder: Path, limit: int | None) -> int:
@@ -300,7 +318,14 @@ def main(tokens: Sequence[str] | None = None) -> None:
     )
     try:
         _use_config(tokens)
-        code = app(tokens, result_action="return_value")
+        code = app(tokens, result_action="return_value", print_error=False, exit_on_error=False)
+    except cyclopts.CycloptsError as error:
+        cause = error.__cause__
+        if isinstance(cause, ValidationError):
+            errors.print("error: " + "\n".join(wrong_fields(cause)), style="red")
+        else:
+            errors.print(cyclopts.CycloptsPanel(error), soft_wrap=False)
+        code = 2
     except RecipeError as error:
         errors.print(f"error: {error}", style="red")
         code = 2

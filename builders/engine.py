@@ -30,6 +30,8 @@ Conventions
 - Workers are started by spawn (never fork: threads and CUDA do not survive it), compute with one thread,
   ignore Ctrl-C (the driver ends them), write no core files, and die with their driver, even when that is
   killed by SIGKILL.
+- What C libraries print on a worker's standard error is dropped (libmpg123 tells of each damaged MP3 frame);
+  what Python prints there is not. With `jobs=0` all of it is seen.
 
 Each worker has a pebble pool of its own, holds one item at a time, and is thrown away with its pool at its
 first accident: so there is no doubt about which item was at fault. In a pool that is shared, a worker that
@@ -45,6 +47,7 @@ import os
 import pickle
 import resource
 import signal
+import sys
 import threading
 import traceback
 from collections import deque
@@ -285,11 +288,13 @@ class _Worker:
 
     def __init__(self, stage: bytes, engine: LocalEngine) -> None:
         self.timeout_s = engine.timeout_s
+        self.max_memory_bytes = engine.max_memory_bytes
         self.context = _OneProcessContext()
         self.pool = ProcessPool(
             max_workers=1,
             initializer=_prepare_worker,
-            initargs=(stage, engine.max_memory_bytes),
+            # without a standard error, a pipe of the worker may have its number
+            initargs=(stage, engine.max_memory_bytes, sys.stderr is not None),
             context=self.context,
         )
         self.is_ready = False
@@ -309,7 +314,11 @@ class _Worker:
             self.future.set_exception(BrokenProcessPool(str(error)))
 
     def end(self) -> str:
-        """How the process ended, in words."""
+        """How the process ended, in words. Where memory is short, libraries abort or exit."""
+        limit = self.max_memory_bytes
+        return self.how_it_ended() + ("" if limit is None else f"; it may hold {limit / 1e9:g} GB of memory")
+
+    def how_it_ended(self) -> str:
         code = self.context.process.exitcode if self.context.process is not None else None
         if code is None:
             return "the worker was lost"
@@ -470,7 +479,7 @@ _stage: Callable[[Any], Any] | None = None
 _stage_problem: _Reply | None = None
 
 
-def _prepare_worker(stage: bytes, max_memory_bytes: int | None) -> None:
+def _prepare_worker(stage: bytes, max_memory_bytes: int | None, has_stderr: bool) -> None:
     global _stage, _stage_problem
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # pebble's handler waits for C code to return
@@ -482,6 +491,18 @@ def _prepare_worker(stage: bytes, max_memory_bytes: int | None) -> None:
         _stage = pickle.loads(stage)
     except BaseException as error:
         _stage_problem = _fatal(error)
+    if has_stderr:
+        _quiet_libraries()
+
+
+def _quiet_libraries() -> None:
+    """Send to nowhere what C code prints, and keep the way open for Python.
+
+    Once and for good, before the first item: descriptors belong to all threads of a process.
+    """
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
 
 
 def _die_with_driver() -> None:

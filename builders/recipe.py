@@ -82,8 +82,8 @@ def load_recipe(path: Path) -> CatalogRecipe:
     Raises
     ------
     RecipeError
-        If the file cannot be read, is no mapping, or a field is unknown (the nearest known one is named) or out
-        of its range.
+        If the file cannot be read, is no mapping, or fields are unknown (the nearest known one is named) or out
+        of their range; one line for each.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -99,16 +99,24 @@ def load_recipe(path: Path) -> CatalogRecipe:
 def make_recipe(values: dict[str, object], source: str) -> CatalogRecipe:
     """A recipe from plain values, with errors that name the field, the value and the fix."""
     known = list(CatalogRecipe.model_fields)
+    problems = []
     for field in values:
         if field not in known:
             near = difflib.get_close_matches(str(field), known, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; known fields: {', '.join(known)}"
-            raise RecipeError(f"{source}: unknown field '{field}'{hint}")
+            problems.append(f"{source}: unknown field '{field}'{hint}")
     try:
-        return CatalogRecipe.model_validate(values)
+        recipe = CatalogRecipe.model_validate({field: values[field] for field in values if field in known})
+        if not problems:
+            return recipe
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"][:1])
-        raise RecipeError(
-            f"{source}: field '{field}' is {first['input']!r}: {first['msg']}; correct the value"
-        ) from error
+        problems += [f"{source}: {problem}" for problem in wrong_fields(error)]
+    raise RecipeError("\n".join(problems))
+
+
+def wrong_fields(error: ValidationError) -> list[str]:
+    """What pydantic says about a recipe, a line for each wrong field: its name, its value, what is allowed."""
+    return [
+        f"field '{problem['loc'][0]}' is {problem['input']!r}: {problem['msg']}; correct the value"
+        for problem in error.errors()
+    ]

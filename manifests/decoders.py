@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from manifests.containers import mpeg_length, ogg_last_page_start, refuse_cut_short
+from manifests.containers import mpeg_length, ogg_last_page_start, refuse_cut_short, refuse_protected
 from manifests.errors import AudioError
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def opened(path: Path, whole: bool) -> Iterator[Source]:
     Raises
     ------
     AudioError
-        When the file is missing, empty, not audio that the decoder knows, cut short, or has an absurd number
-        of channels.
+        When the file is missing, empty, protected, not audio that the decoder knows, cut short, or has an
+        absurd number of channels.
     """
     _require_file(path)
     suffix = path.suffix.lower()
@@ -206,6 +206,7 @@ def _seek_target(path: Path, codec: str, start_frame: int) -> int:
 
 @contextlib.contextmanager
 def _opened_by_ffmpeg(path: Path) -> Iterator[Source]:
+    refuse_protected(path)
     try:
         import av
     except ImportError as error:

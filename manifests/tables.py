@@ -167,7 +167,9 @@ def write_table(folder: Path, name: str, frame: pd.DataFrame, format: TableForma
     valid = validated(name, frame, str(path), "correct the rows before writing them")
     with replacing(path) as file:
         if format == "parquet":
-            pyarrow.parquet.write_table(_arrow_table(name, valid), file, compression="zstd")
+            pyarrow.parquet.write_table(
+                _arrow_table(name, valid), file, compression="zstd", write_page_checksum=True
+            )
         else:
             text = io.TextIOWrapper(file, encoding="utf-8", newline="\n", write_through=True)
             text.writelines(_json_lines(valid))
@@ -204,9 +206,10 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
         return _frame_of(name, _json_rows(path, fix), str(path), fix)
     try:
         # Not `parquet.read_table`: it would make columns of folders that are named like 'key=value'.
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             arrow = file.read()
-    except (OSError, pyarrow.ArrowException) as error:
+        arrow.validate(full=True)  # text that is not UTF-8, in a file without checksums
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise TableError(f"{path}: cannot be read as Parquet ({error}); {fix}") from error
     # What pandas adds for an index that has no name (a person may have cut rows out and saved the rest).
     arrow = arrow.select([key for key in arrow.column_names if not key.startswith("__index_level_")])

@@ -15,6 +15,7 @@ import stemloom
 from builders.catalog import CatalogBuilder
 from builders.demo.run import DemoResult
 from builders.recipe import CatalogRecipe
+from manifests.corpus import Corpus
 from manifests.tables import read_table
 from tests.builders.small_catalog import contents, write_file, write_pair
 from tests.synthesis import tone
@@ -113,6 +114,9 @@ def test_the_version_is_told(run: Terminal) -> None:
         (["build", "catalog", "MUSIC", "--out", "OUT", "--jobs", "x"], "--jobs"),
         (["build", "catalog", "MUSIC", "--out", "OUT", "--jobs", "-1"], "jobs is -1"),
         (["build", "catalog", "MUSIC", "--out", "OUT", "--limit", "0"], "--limit"),
+        (["build", "catalog", "MUSIC", "--out", "OUT", "--max-worker-memory", "0.9"], "--max-worker-memory"),
+        (["build", "catalog", "MUSIC", "--out", "OUT", "--max-worker-memory", "inf"], "--max-worker-memory"),
+        (["build", "catalog", "MUSIC", "--out", "OUT", "--max-worker-memory", "nan"], "--max-worker-memory"),
         (["build", "catalog", "MUSIC", "--out", "OUT", "--config"], "--config"),
         (["scan", "MUSIC"], "--out"),
         (["scan", "MUSIC", "--out", "OUT", "--limit", "-2"], "--limit"),
@@ -130,6 +134,32 @@ def test_bad_usage_ends_with_2_names_the_fault_and_writes_nothing(
     assert said in err
     assert "Traceback" not in err
     assert not (tmp_path / "out" / "recipe.json").exists()
+
+
+def test_a_wrong_value_of_the_recipe_is_told_in_one_line(run: Terminal, music: Path, tmp_path: Path) -> None:
+    words = ["--max-song-s", "-3", "--min-votes", "1", "--method", "half-wave"]
+    code, out, err = run("build", "catalog", music, "--out", tmp_path / "out", *words)
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "error: field 'max_song_s' is '-3': Input should be greater than 0; correct the value",
+        "field 'min_votes' is '1': Input should be greater than or equal to 2; correct the value",
+    ]
+
+
+def test_the_memory_of_a_worker_is_given_in_gb(
+    run: Terminal, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int | None] = []
+    build = CatalogBuilder.build
+
+    def note(self: CatalogBuilder, folder: Path) -> Corpus:
+        limits.append(self.max_memory_bytes)
+        return build(self, folder)
+
+    monkeypatch.setattr(CatalogBuilder, "build", note)
+    for words in ([], ["--max-worker-memory", "1.5"]):
+        assert run("build", "catalog", noise, "--out", tmp_path / "out", "--jobs", "0", *words)[0] == 0
+    assert limits == [None, 1_500_000_000]
 
 
 @pytest.mark.parametrize(

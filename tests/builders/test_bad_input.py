@@ -255,6 +255,8 @@ def test_protected_files_are_rejected(tmp_path: Path) -> None:
     assert {path: row[:2] for path, row in found.items()} == dict.fromkeys(
         ("drms.m4a", "enca.m4a"), ("scan", "unreadable")
     )
+    for name in ("drms", "enca"):
+        assert f"{name}.m4a: protected: its audio is encrypted (DRM, '{name}'); remove" in found[f"{name}.m4a"][2]
     assert list(read_table(corpus.folder, "tracks")["path"]) == ["plain.m4a"]
 
 

@@ -232,6 +232,28 @@ def test_a_limit_below_one_is_refused(tmp_path: Path, limit: int) -> None:
         CatalogBuilder(tmp_path, limit=limit)
 
 
+@pytest.mark.parametrize("memory", [0, 999_999_999])
+def test_less_memory_than_the_libraries_need_is_refused(tmp_path: Path, memory: int) -> None:
+    with pytest.raises(RecipeError, match=f"max_memory_bytes is {memory}; give at least 1e9"):
+        CatalogBuilder(tmp_path, max_memory_bytes=memory)
+
+
+@pytest.mark.parametrize("memory", [None, 2_000_000_000])
+def test_the_default_engine_has_the_limits_that_were_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int | None
+) -> None:
+    (tmp_path / "music").mkdir()
+    engines: list[LocalEngine] = []
+
+    def run(self: LocalEngine, stage: object, items: object) -> Iterator[Outcome[Any]]:
+        engines.append(self)
+        return iter(())
+
+    monkeypatch.setattr(LocalEngine, "run", run)
+    build(tmp_path / "music", tmp_path / "out", settings={"jobs": 3, "max_memory_bytes": memory}, max_item_s=7.0)
+    assert set(engines) == {LocalEngine(3, timeout_s=7.0, max_memory_bytes=memory)}
+
+
 @pytest.mark.parametrize(
     "recipe", [{"method": "half-wave"}, {"loudness_lufs": -23.0, "audio_format": "wav", "bit_depth": 16}]
 )
@@ -282,6 +304,39 @@ def test_a_song_that_left_the_catalogue_leaves_the_corpus(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "out" / "audio").iterdir()] == left.songs()
     assert set(left.songs()) < set(both)
     assert list(check_build(left.folder)) == []
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+@pytest.mark.parametrize("left", [[], ["cover.jpg"]])
+def test_a_catalogue_that_has_become_empty_is_refused_and_the_stems_stay(
+    tmp_path: Path, left: list[str], is_finished: bool
+) -> None:
+    music, out = write_catalog(tmp_path / "music", 0, 1), tmp_path / "out"
+    build(music, out)
+    finished = contents(out)
+    if not is_finished:
+        (out / "stems.parquet").unlink()
+    before = contents(out)
+    music.rename(tmp_path / "elsewhere")
+    music.mkdir()
+    for name in left:
+        (music / name).touch()
+    message = (
+        rf"{music}: holds no readable audio file, and {out} has the stems of an earlier build \(songs: 2\), which "
+        "would be deleted; mount the drive or correct the path, or delete the build folder to start anew"
+    )
+    with pytest.raises(BuildError, match=message):
+        build(music, out)
+    assert contents(out) == before
+    assert contents(build(tmp_path / "elsewhere", out).folder) == finished
+
+
+def test_an_empty_build_can_be_repeated(tmp_path: Path) -> None:
+    (tmp_path / "music").mkdir()
+    (tmp_path / "out" / "audio" / "album").mkdir(parents=True)
+    (tmp_path / "out" / "audio" / "album" / "mine.flac").touch()
+    first = contents(build(tmp_path / "music", tmp_path / "out").folder)
+    assert contents(build(tmp_path / "music", tmp_path / "out").folder) == first
 
 
 def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
@@ -361,15 +416,16 @@ def test_a_second_build_on_a_folder_is_refused_and_disturbs_nothing(tmp_path: Pa
 
 
 def test_an_unfinished_build_has_no_stems_table(tmp_path: Path) -> None:
+    """While the catalogue is read, the earlier build is still whole; from then on there is none."""
     music = write_catalog(tmp_path / "music", 0)
     build(music, tmp_path / "out")
-    seen: list[Path | None] = []
-    build(
-        music,
-        tmp_path / "out",
-        settings={"progress": lambda *_: seen.append(find_table(tmp_path / "out", "stems"))},
-    )
-    assert set(seen) == {None}
+    seen: dict[str, set[bool]] = {}
+
+    def look(stage: str, *_: int) -> None:
+        seen.setdefault(stage, set()).add(find_table(tmp_path / "out", "stems") is not None)
+
+    build(music, tmp_path / "out", settings={"progress": look})
+    assert seen == {"hash": {True}, "survey": {True}, "match": {False}, "align": {False}, "derive": {False}}
     assert find_table(tmp_path / "out", "stems") is not None
 
 

@@ -206,6 +206,12 @@ def test_a_worker_may_not_hold_more_memory_than_allowed() -> None:
     assert error.detail.startswith("out of memory: Unable to allocate 2.00 GiB")
 
 
+def test_a_crash_within_a_memory_limit_tells_of_the_limit(tmp_path: Path) -> None:
+    engine = LocalEngine(1, max_memory_bytes=1_500_000_000)
+    ((_, error),) = fates(engine.run(partial(stages.end_process, tmp_path), [("abort", "abort")])).values()
+    assert error == Failure("crash", "the worker was ended by SIGABRT; it may hold 1.5 GB of memory")
+
+
 def test_workers_have_one_thread_and_ignore_ctrl_c_while_the_driver_stays_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -328,6 +334,54 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "RuntimeError: the worker exited with code 1 before it could start on an item" in errors
     assert "if __name__ ==" in errors.splitlines()[-1]
+
+
+def test_what_libraries_print_is_dropped_and_what_python_prints_is_not(tmp_path: Path) -> None:
+    talkative = """
+        import logging, os, sys, warnings
+        from builders.engine import LocalEngine
+
+        def talk(number):
+            os.write(2, b"[libmpg123] error: bad frame")
+            print("printed", number, file=sys.stderr)
+            logging.getLogger("ours").warning("logged")
+            warnings.warn("warned")
+            os.system("echo from a child >&2")
+
+        if __name__ == "__main__":
+            list(LocalEngine(1).run(talk, [("0", 0), ("1", 1)]))
+            os.write(2, b"the driver is heard")
+    """
+    process = start_script(tmp_path, talkative)
+    try:
+        _, errors = process.communicate(timeout=PATIENCE_S)
+    finally:
+        end_group(process)
+    assert process.returncode == 0
+    lines = errors.splitlines()
+    assert [line for line in lines if "warn" not in line] == [
+        "printed 0", "logged", "printed 1", "logged", "the driver is heard",
+    ]  # fmt: skip
+    assert "UserWarning: warned" in errors
+
+
+def test_workers_start_without_a_standard_error(tmp_path: Path) -> None:
+    closed = """
+        import os, sys
+        from builders.engine import LocalEngine
+
+        if __name__ == "__main__":
+            if sys.argv[-1] != "closed":
+                os.close(2)
+                os.execv(sys.executable, [sys.executable, *sys.argv, "closed"])
+            print([outcome.result for outcome in LocalEngine(1).run(abs, [("0", -7)])])
+    """
+    process = start_script(tmp_path, closed)
+    try:
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    finally:
+        end_group(process)
+    assert (process.returncode, output) == (0, "[7]\n")
 
 
 def test_ctrl_c_does_not_reach_a_worker_that_is_starting(tmp_path: Path) -> None:

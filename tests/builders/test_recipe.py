@@ -91,6 +91,16 @@ def test_a_value_out_of_range_is_named_with_its_field(field: str, value: Any) ->
     assert message.endswith("; correct the value")
 
 
+def test_every_wrong_field_has_a_line_of_its_own() -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_recipe({"min_votes": 1, "max_sng_s": 3, "method": "magic", "min_song_s": 2}, "a.yaml")
+    assert str(caught.value).splitlines() == [
+        "a.yaml: unknown field 'max_sng_s'; did you mean 'max_song_s'?",
+        "a.yaml: field 'min_votes' is 1: Input should be greater than or equal to 2; correct the value",
+        "a.yaml: field 'method' is 'magic': Input should be 'transfer' or 'half-wave'; correct the value",
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

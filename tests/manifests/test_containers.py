@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from manifests.containers import MpegLength, mpeg_length, ogg_last_page_start, refuse_cut_short
+from manifests.audio import probe
+from manifests.containers import MpegLength, mpeg_length, ogg_last_page_start, refuse_cut_short, refuse_protected
 from manifests.errors import AudioError
 from tests.manifests.damage import without_length_header
 from tests.synthesis import tone
@@ -108,3 +109,53 @@ def test_endless_empty_chunks_do_not_keep_us_busy(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 200_000 + b"data\xf0\xff\xff\x0f")
     refuse_cut_short(path)
+
+
+def box(name, body=b""):
+    return struct.pack(">I4s", 8 + len(body), name) + body
+
+
+def mp4(entry, *, before=b""):
+    """The headers of an MP4 file with one track."""
+    body = box(b"stsd", struct.pack(">II", 0, 1) + box(entry, bytes(28)))
+    for name in (b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+        body = box(name, box(b"free", b"xyz") + body)
+    return box(b"ftyp", b"M4A \0\0\2\0") + before + body
+
+
+LONG_MUSIC = struct.pack(">I4sQ", 1, b"mdat", 1016) + bytes(1000)
+
+
+@pytest.mark.parametrize("before", [b"", box(b"mdat", bytes(999)), LONG_MUSIC], ids=["first", "last", "long"])
+@pytest.mark.parametrize("name", ["drms", "enca"])
+def test_encrypted_audio_is_refused_wherever_the_headers_are(tmp_path, name, before):
+    path = tmp_path / "a.m4a"
+    path.write_bytes(mp4(name.encode(), before=before))
+    with pytest.raises(
+        AudioError, match=rf"a\.m4a: protected: its audio is encrypted \(DRM, '{name}'\); remove it"
+    ):
+        refuse_protected(path)
+    with pytest.raises(AudioError, match="protected"):
+        probe(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        bytes(range(256)),
+        mp4(b"mp4a"),
+        mp4(b"mp4a") + box(b"mdat", b"drms enca"),
+        mp4(b"drms")[:-40],
+        mp4(b"drms", before=box(b"free")[:3] + b"\0free"),
+        mp4(b"drms", before=struct.pack(">I4sQ", 1, b"mdat", 2**64 - 1)),
+        mp4(b"drms", before=struct.pack(">I4s", 0, b"mdat")),
+        mp4(b"drms", before=box(b"free") * 200_000),
+        box(b"moov") * 200_000,
+    ],
+    ids=["nothing", "noise", "plain", "in the music", "cut", "bad size", "huge", "to the end", "many", "wide"],
+)
+def test_what_does_not_say_that_it_is_encrypted_passes(tmp_path, data):
+    path = tmp_path / "a.m4a"
+    path.write_bytes(data)
+    refuse_protected(path)

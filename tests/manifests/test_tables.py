@@ -355,6 +355,38 @@ class TestMessages:
         ):
             read_table(tmp_path, "tracks")
 
+    def test_a_name_that_is_not_text_is_refused(self, tmp_path):
+        path = write_table(tmp_path, "tracks", frame_of("tracks", [row()]))
+        path.write_bytes(path.read_bytes().replace(b"track_id", b"\xfftrack_i"))
+        with pytest.raises(TableError, match=r"tracks\.parquet: cannot be read as Parquet .*; run 'stemloom scan'"):
+            read_table(tmp_path, "tracks")
+
+    def test_a_value_that_is_not_text_is_refused_in_a_file_of_another_writer(self, tmp_path):
+        path = tmp_path / "tracks.parquet"
+        table = pyarrow.Table.from_pandas(frame_of("tracks", [row()]))
+        pyarrow.parquet.write_table(table, path, compression="none", write_statistics=False)
+        path.write_bytes(path.read_bytes().replace(b"a/b.mp3", b"\xff/b.mp3"))
+        with pytest.raises(TableError, match=r"tracks\.parquet: cannot be read as Parquet .*; run 'stemloom scan'"):
+            read_table(tmp_path, "tracks")
+
+    def test_a_damaged_byte_is_refused_or_does_no_harm(self, tmp_path):
+        frame = frame_of("tracks", [row(path=f"{number}.mp3", title=f"é {number}") for number in range(50)])
+        path = write_table(tmp_path, "tracks", frame)
+        data = path.read_bytes()
+        refusals = []
+        for position in range(0, len(data), 31):
+            damaged = bytearray(data)
+            damaged[position] ^= 0x41
+            path.write_bytes(damaged)
+            try:
+                pd.testing.assert_frame_equal(read_table(tmp_path, "tracks"), frame)
+            except TableError as error:
+                refusals.append(str(error))
+        assert len(refusals) > 50
+        for message in refusals:
+            assert message.startswith(f"{path}: ")
+            assert message.endswith("; run 'stemloom scan' again")
+
     @pytest.mark.parametrize("line", [b"{", b"[1]", b'{"path": NaN}', b"\xff"])
     def test_a_bad_line_is_refused_with_its_number(self, tmp_path, line):
         good = json.dumps(row("rejected")).encode()
