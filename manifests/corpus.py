@@ -86,6 +86,11 @@ class Corpus:
         return self._optional("tracks")
 
     @functools.cached_property
+    def clips(self) -> pd.DataFrame | None:
+        """The clips table, validated; None when there is none."""
+        return self._optional("clips")
+
+    @functools.cached_property
     def rejected(self) -> pd.DataFrame | None:
         """The table of what was left out, validated; None when there is none."""
         return self._optional("rejected")

@@ -42,8 +42,8 @@ def _text(*checks: pa.Check, null: bool = False) -> pa.Column:
     return pa.Column(STRING, checks=list(checks), nullable=null)
 
 
-def _choice(*values: str) -> pa.Column:
-    return pa.Column(STRING, checks=[pa.Check.isin(values, error=f"one of {', '.join(values)}")])
+def _choice(*values: str, null: bool = False) -> pa.Column:
+    return pa.Column(STRING, checks=[pa.Check.isin(values, error=f"one of {', '.join(values)}")], nullable=null)
 
 
 def _count(*, at_least: int, null: bool = False) -> pa.Column:
@@ -59,9 +59,18 @@ def _rms() -> pa.Column:
     return _number(pa.Check.ge(0, error="at least 0"))
 
 
+def _later(column: pa.Column) -> pa.Column:
+    """A column that tables of earlier versions do not have: it is null in them."""
+    column.required = False
+    return column
+
+
 def _schema(columns: dict[str, pa.Column], unique: list[str] | None = None) -> pa.DataFrameSchema:
     return pa.DataFrameSchema(columns, strict=True, unique=unique)
 
+
+GRADES = ("A", "B", "C", "D")
+"""From clean to defective; see `curation.defects`."""
 
 # Public and read-only by convention: what each table holds. `rms_<stem>` in `clips` stands for one column per
 # stem.
@@ -144,6 +153,9 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "gain_db": _number(),
             "pair_id": _text(null=True),
             "content_id": _text(null=True),
+            "grade": _later(_choice(*GRADES, null=True)),
+            "reasons": _later(_text(_JSON, null=True)),
+            "weight": _later(_number(pa.Check.ge(0, error="at least 0"))),
         },
         unique=["song_id", "stem"],
     ),
@@ -156,6 +168,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "split": _text(null=True),
             "genre": _text(null=True),
             "artist": _text(null=True),
+            "voiced_fraction": _later(_number(_FRACTION)),
             r"^rms_\w+$": pa.Column(FLOAT, checks=_rms().checks, nullable=True, regex=True, required=False),
         },
         unique=["clip_id"],

@@ -23,6 +23,8 @@ _MAX_SHOWN = 120
 def validated(name: str, frame: pd.DataFrame, origin: str, fix: str) -> pd.DataFrame:
     """The table with its columns in order and typed, or a TableError that lists all that is wrong with it."""
     columns = columns_of(name, frame.columns)
+    later = [key for key, column in columns.items() if not column.required and key not in frame.columns]
+    frame = frame.assign(**dict.fromkeys(later)) if later else frame
     repeated = frame.columns[frame.columns.duplicated()]
     problems = [f"column '{key}' is there twice" for key in repeated]
     problems += [f"column '{key}' is missing" for key in columns if key not in frame.columns]
