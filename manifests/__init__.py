@@ -10,6 +10,9 @@ files       files that appear whole or not at all
 paths       relative POSIX paths that stay under their root
 decoders    libsndfile and FFmpeg behind `audio`
 containers  what a file's own header claims, behind `decoders`
+encoding    WAV and FLAC, whole or block by block, behind `audio`
+exports     a corpus in the layouts that other projects read
+imports     songs as they lie in other projects' folders
 """
 
 import lazy_loader

@@ -1,0 +1,107 @@
+"""A folder for each song, a file for each stem.
+
+    folder/[train/|validation/|test/][.../]Artist - Title/{mixture,vocals,drums,...}.<suffix>
+
+Every folder that holds audio files is a song; a file's name is its stem's name. The split is that of the top folder
+where it is named after one. This reads what `manifests.exports.msst` writes as types 1 and 4, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from manifests.audio import AUDIO_SUFFIXES
+from manifests.errors import RecipeError
+from manifests.exports.songs import MIXTURE, TEST, TRAIN, VALIDATION
+from manifests.imports.songs import (
+    FoundSong,
+    NoSong,
+    artist_and_title,
+    folders_below,
+    plain_text,
+    require_songs_folder,
+    stem_name,
+)
+
+_SPLITS: Mapping[str, str] = {
+    "train": TRAIN,
+    "validation": VALIDATION,
+    "valid": VALIDATION,
+    "val": VALIDATION,
+    "dev": VALIDATION,
+    "test": TEST,
+}
+
+
+def find_songs(
+    folder: Path, mixture: str = MIXTURE, stems: Collection[str] | None = None
+) -> tuple[list[FoundSong], list[NoSong]]:
+    """Find the folders that hold audio files.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look. Hidden files and folders are left out, links are followed.
+    mixture : str
+        Name of the mixtures' files, without suffix.
+    stems : collection of str, optional
+        Stems to take besides the mixture, named as `stem_name` does; all by default.
+
+    Returns
+    -------
+    found : list of FoundSong
+        By path.
+    rejected : list of NoSong
+
+    Raises
+    ------
+    AudioError
+        When there is no such folder.
+    RecipeError
+        When it holds no audio.
+    """
+    found, rejected = song_folders(folder, mixture, stems)
+    if not found and not rejected:
+        raise RecipeError(
+            f"{folder}: no folder in it holds audio files; give the one that holds the songs' folders"
+        )
+    return found, rejected
+
+
+def song_folders(
+    folder: Path, mixture: str = MIXTURE, stems: Collection[str] | None = None
+) -> tuple[list[FoundSong], list[NoSong]]:
+    """As `find_songs`, for which nothing is no error."""
+    require_songs_folder(folder)
+    found: list[FoundSong] = []
+    rejected: list[NoSong] = []
+    for place, names in folders_below(folder):
+        files = _stems_in(place, names, mixture, stems)
+        if not files:
+            continue
+        relative = place.relative_to(folder)
+        where = plain_text(relative.as_posix())
+        if several := [paths for paths in files.values() if len(paths) > 1]:
+            alike = ", ".join(plain_text(path.name) for path in several[0])
+            rejected.append(NoSong(where, "several files of a stem", f"{alike}; keep one of them"))
+            continue
+        artist, title = artist_and_title(plain_text(place.resolve().name if place == folder else place.name))
+        split = _SPLITS.get(relative.parts[0].lower()) if len(relative.parts) > 1 else None
+        sources = {stem: tuple(paths) for stem, paths in files.items()}
+        found.append(FoundSong(where, sources, artist=artist, title=title, split=split))
+    return sorted(found, key=lambda song: song.path), rejected
+
+
+def _stems_in(
+    place: Path, names: Collection[str], mixture: str, stems: Collection[str] | None
+) -> dict[str, list[Path]]:
+    """The audio files of a folder by the stems that they are wanted for."""
+    files: dict[str, list[Path]] = {}
+    for path in (place / name for name in names):
+        if path.suffix.lower() in AUDIO_SUFFIXES:
+            stem = stem_name(plain_text(path.stem))
+            stem = MIXTURE if stem == stem_name(mixture) else stem
+            if stem == MIXTURE or stems is None or stem in stems:
+                files.setdefault(stem, []).append(path)
+    return files

@@ -1,0 +1,331 @@
+"""A song found in somebody's folder, taken into a corpus: checked, hard-linked or copied, described.
+
+A song whose mixture is the sum of its stems is taken as it is, byte for byte. Files are encoded (FLAC) where that
+is not possible: a mixture that is missing is made, a stem of several files is their sum, a mono stem of a stereo
+song is put on both channels, and where something passes full scale, one gain (`gain_db`) brings all of the song
+within it. The song's id is its mixture's content id, or that of its stems together where the mixture is made.
+Levels are not measured here: their columns are null.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from manifests.audio import AUDIO_SUFFIXES, content_id, probe
+from manifests.corpus import CORPUS_ROOT
+from manifests.errors import AudioError
+from manifests.exports.mixing import CEILING, Shape, Sound, side_by_side
+from manifests.exports.placing import Placed, place
+from manifests.exports.songs import MIXTURE
+
+TOLERANCE = 9.9e-5
+"""Largest difference between a mixture and the sum of its stems, in parts of full scale: MUSDB18-HQ's five files of
+16 bit differ by up to 2.5 steps, 7.6e-5. A check allows 1e-4: room for the rounding of what is encoded."""
+
+_FLAC_MAX_CHANNELS = 8
+
+Ids: TypeAlias = Mapping[str, tuple[str, ...]]
+"""Stem to the content ids of its files."""
+
+
+@dataclass(frozen=True)
+class FoundSong:
+    """A song as it lies in a folder.
+
+    Attributes
+    ----------
+    path : str
+        Its folder, relative to where the search began.
+    stems : mapping of str to tuple of Path
+        Stem to the files that add up to it; `mixture` is there when there is a file of it.
+    artist, title, genre, split : str or None
+        As far as known.
+    """
+
+    path: str
+    stems: Mapping[str, tuple[Path, ...]]
+    artist: str | None = None
+    title: str | None = None
+    genre: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class NoSong:
+    """Why something that was found cannot be taken: reason and detail for the rejected table."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How songs are taken.
+
+    Attributes
+    ----------
+    license : str or None
+        Of all songs.
+    link : bool
+        Hard-link files, where the file system can, instead of copying them.
+    pad : bool
+        Let silence follow files that are shorter than the longest of their song, instead of refusing the song.
+    make_mixture : bool
+        Make every mixture of the stems, instead of checking and taking those that are there.
+    """
+
+    license: str | None = None
+    link: bool = False
+    pad: bool = False
+    make_mixture: bool = False
+
+
+@dataclass(frozen=True)
+class TakenSong:
+    """A song in a corpus: its rows of the stems table, the mixture first, and its row of the tracks table."""
+
+    stems: list[dict[str, Any]]
+    track: dict[str, Any]
+
+
+def content_ids(song: FoundSong, options: Options) -> dict[str, tuple[str, ...]]:
+    """The content ids of a song's files, those of a mixture that is made anew left out.
+
+    Parameters
+    ----------
+    song : FoundSong
+    options : Options
+
+    Returns
+    -------
+    dict of str to tuple of str
+        By stem.
+
+    Raises
+    ------
+    AudioError
+        When a file cannot be read.
+    """
+    return {stem: tuple(content_id(path) for path in paths) for stem, paths in _wanted(song, options).items()}
+
+
+def song_id_of(ids: Ids) -> str:
+    """A song's id: its mixture's content id, or one made of its stems where there is no mixture.
+
+    Parameters
+    ----------
+    ids : mapping of str to tuple of str
+        From `content_ids`.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits. Names of files do not matter, nor the order of the files of a stem.
+    """
+    if MIXTURE in ids:
+        return ids[MIXTURE][0]
+    lines = "".join(f"{stem} {' '.join(sorted(ids[stem]))}\n" for stem in sorted(ids))
+    return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
+
+
+def take_song(song: FoundSong, ids: Ids, home: Path, options: Options) -> TakenSong | NoSong:
+    """Put a song's files into a corpus, under `audio/<song_id>`.
+
+    Parameters
+    ----------
+    song : FoundSong
+    ids : mapping of str to tuple of str
+        From `content_ids`.
+    home : Path
+        The corpus's folder.
+    options : Options
+
+    Returns
+    -------
+    TakenSong or NoSong
+        The song's rows; or why its files are no song.
+
+    Raises
+    ------
+    AudioError
+        When a file cannot be decoded, or has changed since it was hashed.
+    BuildError
+        When the disk refuses.
+    """
+    stems = _wanted(song, options)
+    names = sorted(stems.keys() - {MIXTURE})
+    if not names or (len(names) == 1 and MIXTURE not in stems):
+        detail = f"only {', '.join(stems) or 'nothing'}: a song is a mixture and its stems, or two stems and more"
+        return NoSong(song.path, "no stems", detail)
+    sounds = {
+        stem: tuple(Sound(path, probe(path)) for path in stems[stem]) for stem in (*names, *(stems.keys() - names))
+    }
+    problem = _shape_problem(sounds, options.pad)
+    if problem is not None:
+        return NoSong(song.path, *problem)
+    infos = [sound.info for group in sounds.values() for sound in group]
+    shape = Shape(
+        max(info.num_frames for info in infos), max(info.channels for info in infos), infos[0].sample_rate
+    )
+    peak, widest, frame = _decoded(sounds, shape)
+    if widest > TOLERANCE:
+        detail = (
+            f"differs from the sum of {', '.join(names)} by {widest:.4g} of full scale at frame {frame} (at most "
+            f"{TOLERANCE:g}); add what is missing, or ask for make_mixture where the stems are right and complete"
+        )
+        return NoSong(song.path, "mixture is not the sum", detail)
+    gain = 1.0 if peak <= 1 else CEILING / peak
+    sounds.setdefault(MIXTURE, tuple(sound for group in sounds.values() for sound in group))
+    origins = {MIXTURE: tuple(each for group in ids.values() for each in group), **ids}
+    folder = home / "audio" / song_id_of(ids)
+    placed = place(
+        {folder / stem: sounds[stem] for stem in (MIXTURE, *names)},
+        shape,
+        take=AUDIO_SUFFIXES,
+        encode=".flac" if shape.channels <= _FLAC_MAX_CHANNELS else ".wav",
+        link=options.link,
+        gain=gain,
+    )
+    rows: list[dict[str, Any]] = []
+    for target, file in placed.items():
+        row: dict[str, Any] = {
+            "song_id": folder.name,
+            "stem": target.name,
+            "root": CORPUS_ROOT,
+            "path": file.path.relative_to(home).as_posix(),
+            **asdict(shape),
+            "provenance": "recorded",
+            **_origin(file, origins[target.name]),
+            "license": options.license,
+            "audit": "unheard",
+            "gain_db": 20 * math.log10(gain),
+            "content_id": content_id(file.path),
+        }
+        if file.how != "encoded" and row["content_id"] != origins[target.name][0]:
+            raise AudioError(f"{sounds[target.name][0].path}: changed while it was read; import it again")
+        rows.append({**row, "artist": song.artist, "genre": song.genre, "split": song.split})
+    return TakenSong(rows, _track(song, rows[0], probe(home / rows[0]["path"]).codec))
+
+
+def _wanted(song: FoundSong, options: Options) -> dict[str, tuple[Path, ...]]:
+    return {stem: paths for stem, paths in song.stems.items() if stem != MIXTURE or not options.make_mixture}
+
+
+def _shape_problem(sounds: Mapping[str, Sequence[Sound]], pad: bool) -> tuple[str, str] | None:
+    """Why the files cannot be one song by length, channels or rate; None if they can."""
+    every = [(stem, sound.info) for stem, group in sounds.items() for sound in group]
+    if len({info.sample_rate for _, info in every}) > 1:
+        found = ", ".join(f"{stem} {info.sample_rate}" for stem, info in every)
+        return "sample rates differ", f"{found} Hz; resample them to one rate"
+    if len({info.num_frames for _, info in every}) > 1 and not pad:
+        found = ", ".join(f"{stem} {info.num_frames}" for stem, info in every)
+        return "lengths differ", f"{found} frames; if all start together, ask for pad"
+    if len({info.channels for _, info in every} - {1}) > 1:
+        found = ", ".join(f"{stem} {info.channels}" for stem, info in every)
+        return "channels differ", f"{found}; bring them to one layout"
+    return None
+
+
+def _decoded(sounds: Mapping[str, Sequence[Sound]], shape: Shape) -> tuple[float, float, int]:
+    """Decode all of a song: its highest peak, and the mixture's largest difference from the sum, with its frame."""
+    peak, widest, widest_frame, start = 0.0, 0.0, 0, 0
+    for chunks in side_by_side(sounds, shape):
+        mixture = chunks.pop(MIXTURE, None)
+        total = np.sum([*chunks.values()], axis=0, dtype=np.float64)
+        if mixture is not None:
+            difference = np.abs(mixture - total).max(axis=0)
+            if difference.max() > widest:
+                widest, widest_frame = float(difference.max()), start + int(difference.argmax())
+        heard = (total if mixture is None else mixture, *chunks.values())
+        peak = max(peak, *(float(np.abs(chunk).max()) for chunk in heard))
+        start += total.shape[1]
+    return peak, widest, widest_frame
+
+
+def _origin(file: Placed, ids: Sequence[str]) -> dict[str, str | None]:
+    """How a file was made and of what; nothing for one that is as it was found."""
+    if file.how != "encoded":
+        return {"method": None, "parents": None}
+    return {"method": "sum" if len(ids) > 1 else "re-encoded", "parents": ";".join(dict.fromkeys(ids))}
+
+
+def _track(song: FoundSong, mixture: Mapping[str, Any], codec: str) -> dict[str, Any]:
+    shared = ("root", "path", "num_frames", "sample_rate", "channels", "artist", "genre", "license")
+    return {
+        "track_id": mixture["song_id"],
+        "codec": codec,
+        "title": song.title,
+        "song_title": song.title,
+        "version": "original",
+        **{key: mixture[key] for key in shared},
+    }
+
+
+def require_songs_folder(folder: Path) -> None:
+    """Refuse what is no folder.
+
+    Raises
+    ------
+    AudioError
+        Naming it.
+    """
+    if not folder.is_dir():
+        raise AudioError(f"{folder}: is no folder; give the one that holds the songs' folders")
+
+
+def folders_below(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and all below it, sorted, with the names of their files; links are followed, each place once.
+
+    Parameters
+    ----------
+    folder : Path
+        Hidden files and folders below it are left out.
+
+    Yields
+    ------
+    place : Path
+    names : list of str
+        Sorted.
+    """
+    seen = set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(here)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(here), sorted(name for name in names if not name.startswith("."))
+
+
+def stem_name(text: str) -> str:
+    """A file's or folder's name as the name of a stem: lower case, letters, digits and `_`.
+
+    Examples
+    --------
+    >>> stem_name("Lead Vocals")
+    'lead_vocals'
+    """
+    return re.sub(r"\W+", "_", unicodedata.normalize("NFC", text).casefold()).strip("_") or "unnamed"
+
+
+def artist_and_title(name: str) -> tuple[str | None, str]:
+    """The parts of `Artist - Title`, composed (NFC); a name without ` - ` is a title."""
+    name = unicodedata.normalize("NFC", name)
+    artist, dash, title = name.partition(" - ")
+    return (artist, title) if dash and artist and title else (None, name)
+
+
+def plain_text(name: str) -> str:
+    """A name from the file system as text that a table can hold, with escapes for bytes that are not UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
