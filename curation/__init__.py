@@ -10,8 +10,21 @@ loudness     BS.1770
 transfer     the filter and level from an instrumental to the mixture that holds it
 alignment    lag, drift, polarity and edits
 evidence     what two aligned signals are to each other
-songs        which pair makes a song
+songs        which pair makes a song; the songs of a corpus
 derivation   vocals from a mixture and its instrumental
+activity     where a stem sounds, step by step
+measures     what a stem measures: level, silence, clipping, bandwidth
+gates        which rows of a table of measures pass
+genres       tags to one small vocabulary
+balance      a corpus with the genres of another
+artists      which songs share an artist
+splits       training, validation and test: every artist in one
+pins         songs that are in a split beforehand
+clips        cutting songs into clips, and a balanced test set
+leaks        what is nearly the same in two splits, or there twice
+voice        whether somebody sings or speaks, by a small network
+defects      what is wrong with a song's stems, and its grade
+licenses     what a song's licence is
 """
 
 import lazy_loader
