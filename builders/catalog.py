@@ -8,45 +8,31 @@ fractional alignment, edits, and a better difference; see `curation`.
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
-import platform
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from builders.cache import BuildLock, ResultCache
+from builders.cache import BuildLock
 from builders.candidates import Candidate, TrackRow, find_candidates, usable_tracks
 from builders.engine import LocalEngine
 from builders.pairing import ALIGN_VERSION, PairItem, compare_pair
 from builders.recipe import CatalogRecipe
+from builders.run import FAILURES, Progress, Run, silent
 from builders.scan import HASH, SURVEY, FoundFile, Reject, require_folder, track_row, walk_folder
-from builders.stage import Done, Engine, Stage, Work, run_stage
+from builders.stage import Engine, Stage, Work
 from builders.triplet import DERIVE_VERSION, TripletItem, is_whole, write_triplet
 from curation.chromaprint import Fingerprint
 from curation.songs import Compared, choose_pairs
 from manifests.corpus import Corpus
 from manifests.errors import BuildError, RecipeError
-from manifests.files import TEMPORARY_PREFIX, replacing
 from manifests.tables import TableFormat, find_table, frame_of, write_table
-
-log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int, int], None]
-"""Called with the stage's name, items done, items in all, and items rejected so far."""
-
-
-def _silent(stage: str, done: int, total: int, rejected: int) -> None:
-    """No progress shown."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +74,7 @@ class CatalogBuilder:
     table_format: TableFormat = "parquet"
     limit: int | None = None
     max_memory_bytes: int | None = None
-    progress: Progress = _silent
+    progress: Progress = silent
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -124,7 +110,6 @@ class CatalogBuilder:
         with BuildLock(self.out):
             run = _Run(self, folder)
             run.claim_folder()
-            _remove_temporary_files(self.out)
             rows, prints = run.scan()
             run.refuse_emptied(rows)
             run.forget_result()
@@ -163,54 +148,27 @@ class CatalogBuilder:
         return tracks
 
 
-class _Run:
-    """One run of a builder: what the stages hand to each other, and what they count."""
+class _Run(Run):
+    """One run of a catalogue build: its stages."""
 
     def __init__(self, builder: CatalogBuilder, folder: Path) -> None:
-        self.builder = builder
+        engine = builder.engine or LocalEngine(builder.jobs, builder.recipe.max_item_s, builder.max_memory_bytes)
+        super().__init__(builder.out, "catalog", builder.recipe, engine, builder.table_format, builder.progress)
         self.recipe = builder.recipe
+        self.limit = builder.limit
         self.folder = folder
-        self.out = builder.out
-        self.engine = builder.engine or LocalEngine(
-            builder.jobs, builder.recipe.max_item_s, builder.max_memory_bytes
-        )
-        self.cache = ResultCache(builder.out / ".cache")
-        self.rejects: list[Reject] = []
-        self.counts: dict[str, dict[str, int]] = {}
-        self.wall_s: dict[str, float] = {}
-        self.hours: dict[str, float] = {}
-
-    def claim_folder(self) -> None:
-        """Write the recipe into the build folder, or refuse one with another recipe."""
-        path = self.out / "recipe.json"
-        settings = {"builder": "catalog", "recipe": self.recipe.model_dump(mode="json")}
-        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-        if path.exists():
-            before = path.read_text(encoding="utf-8")
-            if before != text:
-                raise BuildError(
-                    f"{path}: {_first_difference(before, settings)}; use the same settings, or another --out folder"
-                )
-            return
-        with replacing(path) as file:
-            file.write(text.encode())
-
-    def forget_result(self) -> None:
-        """Remove the table whose existence says that the build is complete, until it is again."""
-        for form in ("parquet", "jsonl"):
-            (self.out / f"stems.{form}").unlink(missing_ok=True)
 
     def scan(self) -> tuple[list[TrackRow], dict[str, Fingerprint]]:
         """Files to tracks and fingerprints."""
         paths, rejects = walk_folder(self.folder)
         self.rejects += rejects
-        if self.builder.limit is not None:
-            left_out = paths[self.builder.limit :]
+        if self.limit is not None:
+            left_out = paths[self.limit :]
             self.rejects += [Reject(None, path, "scan", "limit", "beyond --limit") for path in left_out]
-            paths = paths[: self.builder.limit]
+            paths = paths[: self.limit]
         found = [Work(path, FoundFile(str(self.folder), path), ()) for path in paths]
         # a content id is made of the bytes themselves, so this stage alone is never taken from the cache
-        hashes = self._run(HASH, found, reject_stage="scan", cached=False)
+        hashes = self.stage(HASH, found, reject_stage="scan", cached=False)
         files = {
             done.name: FoundFile(str(self.folder), done.name, done.product.value["content_id"])
             for done in hashes
@@ -218,7 +176,7 @@ class _Run:
         }
         works = [Work(path, file, (file.content_id,)) for path, file in sorted(files.items())]
         tracks, prints = [], {}
-        for done in self._run(SURVEY, works, reject_stage="scan"):
+        for done in self.stage(SURVEY, works, reject_stage="scan"):
             if done.product is not None:
                 file = files[done.name]
                 tracks.append(track_row(file, done.product.value))
@@ -249,7 +207,7 @@ class _Run:
         for done, candidate in enumerate(candidates, 1):
             candidate.weigh(tracks, prints, self.recipe)
             refused += candidate.reason is not None
-            self.builder.progress("match", done, len(candidates), refused)
+            self.progress("match", done, len(candidates), refused)
         self.counts["match"] = {
             "in": len(candidates),
             "kept": len(candidates) - refused,
@@ -270,14 +228,14 @@ class _Run:
                 first, second = (self._file(tracks[i]) for i in ids)
                 item = PairItem(first, second, candidate.is_labelled(tracks))
                 works.append(Work(candidate.name, item, item.content_ids))
-        for done in self._run(stage, works, reject_stage=None):
+        for done in self.stage(stage, works, reject_stage=None):
             row = rows[done.name]
             if done.product is not None:
                 row.update(done.product.value)
                 row["mixture_path"] = tracks[row["mixture_id"]]["path"]
                 row["instrumental_path"] = tracks[row["instrumental_id"]]["path"]
             elif done.failure is not None:
-                row["reason"] = f"{_REASONS[done.failure.kind]}: {done.failure.detail}"
+                row["reason"] = f"{FAILURES[done.failure.kind]}: {done.failure.detail}"
         return [rows[name] for name in sorted(rows)]
 
     def choose(self, tracks: dict[str, TrackRow], compared: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -331,7 +289,7 @@ class _Run:
                 )
                 works.append(Work(pair["mixture_path"], item, item.content_ids))
         stems = []
-        for done in self._run(stage, works, reject_stage="derive", is_whole=partial(is_whole, self.out)):
+        for done in self.stage(stage, works, reject_stage="derive", is_whole=partial(is_whole, self.out)):
             for stem in done.product.value["stems"] if done.product is not None else ():
                 track = tracks[stem["song_id"]]
                 stems.append({**stem, **{key: track[key] for key in ("artist", "genre", "license")}})
@@ -343,104 +301,17 @@ class _Run:
     def write(self, tracks: list[TrackRow], pairs: list[dict[str, Any]], stems: list[dict[str, Any]]) -> None:
         """Tables, the stems table last: its existence means that the build is complete."""
         _remove_stale_audio(self.out, {row["path"] for row in stems})
-        run = {
-            "builder": "catalog",
-            "recipe": self.recipe.model_dump(mode="json"),
-            "catalog": str(self.folder),
-            "versions": _versions(),
-            "inputs": sorted(row["track_id"] for row in tracks),
-            "counts": self.counts,
-            "rejected": self._rejected_counts(),
-            "hours": self.hours,
-            "wall_s": {stage: round(seconds, 3) for stage, seconds in self.wall_s.items()},
-        }
-        with replacing(self.out / "run.json") as file:
-            # the catalogue's own path need not be UTF-8
-            text = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
-            file.write(text.encode("utf-8", "backslashreplace"))
-        form = self.builder.table_format
-        write_table(self.out, "tracks", frame_of("tracks", tracks), form)
-        write_table(self.out, "pairs", frame_of("pairs", pairs), form)
-        write_table(self.out, "rejected", self.rejected_table(), form)
-        write_table(self.out, "stems", frame_of("stems", stems), form)
+        inputs = [row["track_id"] for row in tracks]
+        tables = {"tracks": tracks, "pairs": pairs, "stems": stems}
+        frames = {name: frame_of(name, rows) for name, rows in tables.items()}
+        self.save(inputs, frames, catalog=str(self.folder))
 
     def _file(self, track: TrackRow) -> FoundFile:
         return FoundFile(str(self.folder), track["path"], track["track_id"])
 
-    def rejected_table(self) -> pd.DataFrame:
-        """What was left out so far, sorted."""
-        rows = [reject.row() for reject in self.rejects]
-        return frame_of("rejected", sorted(rows, key=lambda row: (row["path"], row["stage"], row["reason"])))
-
-    def _rejected_counts(self) -> dict[str, dict[str, int]]:
-        counts: dict[str, dict[str, int]] = {}
-        for reject in self.rejects:
-            reasons = counts.setdefault(reject.stage, {})
-            reasons[reject.reason] = reasons.get(reject.reason, 0) + 1
-        return counts
-
-    def _run(
-        self,
-        stage: Stage[Any],
-        works: Sequence[Work[Any]],
-        *,
-        reject_stage: str | None,
-        cached: bool = True,
-        is_whole: Callable[[dict[str, Any]], bool] = lambda value: True,
-    ) -> Iterable[Done]:
-        """Run a stage, count, show progress, and turn failures into rejects."""
-        start = time.monotonic()
-        failed = 0
-        ids = {work.name: work.content_ids[0] if work.content_ids else None for work in works}
-        outcomes = (
-            run_stage(stage, works, self.engine, self.cache, is_whole)
-            if cached
-            else _uncached(stage, works, self.engine)
-        )
-        self.builder.progress(stage.name, 0, len(works), 0)
-        for number, done in enumerate(outcomes, 1):
-            if done.failure is not None:
-                failed += 1
-                if reject_stage is not None:
-                    self.rejects.append(
-                        Reject(
-                            ids[done.name],
-                            done.name,
-                            reject_stage,
-                            _REASONS[done.failure.kind],
-                            done.failure.detail,
-                        )
-                    )
-            self.builder.progress(stage.name, number, len(works), failed)
-            yield done
-        self.counts[stage.name] = {"in": len(works), "kept": len(works) - failed, "rejected": failed}
-        self.wall_s[stage.name] = time.monotonic() - start
-
 
 _STEM_ORDER = {"mixture": 0, "instrumental": 1, "vocals": 2}
 _STEM_PATH = re.compile(rf"audio/[0-9a-f]{{32}}/({'|'.join(_STEM_ORDER)})\.(flac|wav)")
-_TEMPORARY = f"{TEMPORARY_PREFIX}*"
-_REASONS = {"rejected": "unreadable", "crash": "worker crashed", "timeout": "took too long"}
-
-
-def _uncached(stage: Stage[Any], works: Sequence[Work[Any]], engine: Engine) -> Iterable[Done]:
-    for outcome in engine.run(stage.function, iter([(work.name, work.item) for work in works])):
-        yield Done(outcome.key, outcome.result, outcome.error)
-
-
-def _first_difference(before: str, settings: dict[str, Any]) -> str:
-    """Which setting of an earlier build differs, in words."""
-    try:
-        recorded = json.loads(before)
-        old, new = recorded.get("recipe", {}), settings["recipe"]
-        if recorded.get("builder") != settings["builder"]:
-            return f"the folder holds a build of '{recorded.get('builder')}'"
-        for name in sorted(set(old) | set(new)):
-            if old.get(name) != new.get(name):
-                return f"the folder was built with {name} {old.get(name)!r}, and this is {new.get(name)!r}"
-    except (ValueError, AttributeError):
-        pass
-    return "the folder's recipe cannot be read"
 
 
 def _require_apart(folder: Path, out: Path) -> None:
@@ -450,13 +321,6 @@ def _require_apart(folder: Path, out: Path) -> None:
         raise BuildError(f"{out}: lies in the catalogue {folder}; choose an --out folder outside of it")
     if build / "audio" in (music, *music.parents):
         raise BuildError(f"{folder}: lies where {out} keeps its stems; choose another --out folder")
-
-
-def _remove_temporary_files(out: Path) -> None:
-    """Remove what a killed build was writing. The lock is held, so nobody else is writing now."""
-    for found in (out.glob(_TEMPORARY), *((out / name).rglob(_TEMPORARY) for name in (".cache", "audio"))):
-        for path in found:
-            path.unlink(missing_ok=True)
 
 
 def _written_stems(out: Path) -> list[str]:
@@ -472,14 +336,3 @@ def _remove_stale_audio(out: Path, paths: set[str]) -> None:
             (out / name).unlink()
             with contextlib.suppress(OSError):  # the song's other stems are still there
                 (out / name).parent.rmdir()
-
-
-def _versions() -> dict[str, str]:
-    names = ("stemloom", "numpy", "scipy", "librosa", "soundfile", "soxr", "pandas")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = distributions.version(name)
-        except distributions.PackageNotFoundError:
-            found[name] = "not installed"
-    return found

@@ -1,0 +1,226 @@
+"""One run of a builder in its folder: the recipe claimed, stages run and counted, rejects kept, tables written.
+
+What every builder does between its stages, so that a builder's own module holds its path and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import metadata as distributions
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel
+
+from builders.cache import ResultCache
+from builders.scan import Reject
+from builders.stage import Done, Engine, Stage, Work, run_stage
+from manifests.errors import BuildError
+from manifests.files import TEMPORARY_PREFIX, replacing
+from manifests.tables import TableFormat, frame_of, write_table
+
+Progress = Callable[[str, int, int, int], None]
+"""Called with the stage's name, items done, items in all, and items rejected so far."""
+
+_TEMPORARY = f"{TEMPORARY_PREFIX}*"
+FAILURES = {"rejected": "unreadable", "crash": "worker crashed", "timeout": "took too long"}
+"""Kinds of `builders.engine.Failure`, as reasons of the rejected table."""
+
+
+def silent(stage: str, done: int, total: int, rejected: int) -> None:
+    """No progress shown."""
+
+
+class Run:
+    """What the stages of one run hand to each other, and what they count.
+
+    Parameters
+    ----------
+    out : Path
+        The build folder; its lock is held.
+    builder : str
+        The builder's name in `recipe.json` and `run.json`.
+    recipe : BaseModel
+        Everything that changes what the run makes.
+    engine : Engine
+    table_format : {'parquet', 'jsonl'}
+    progress : callable
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        builder: str,
+        recipe: BaseModel,
+        engine: Engine,
+        table_format: TableFormat = "parquet",
+        progress: Progress = silent,
+    ) -> None:
+        self.out = out
+        self.builder = builder
+        self.settings = recipe.model_dump(mode="json")
+        self.engine = engine
+        self.table_format = table_format
+        self.progress = progress
+        self.cache = ResultCache(out / ".cache")
+        self.rejects: list[Reject] = []
+        self.counts: dict[str, dict[str, int]] = {}
+        self.wall_s: dict[str, float] = {}
+        self.hours: dict[str, float] = {}
+
+    def claim_folder(self) -> None:
+        """Write the recipe into the build folder, or refuse one with another recipe; remove what a kill left.
+
+        Raises
+        ------
+        BuildError
+            When the folder holds the work of another recipe or builder.
+        """
+        path = self.out / "recipe.json"
+        settings = {"builder": self.builder, "recipe": self.settings}
+        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+        if path.exists():
+            before = path.read_text(encoding="utf-8")
+            if before != text:
+                raise BuildError(
+                    f"{path}: {_first_difference(before, settings)}; use the same settings, or another --out folder"
+                )
+        else:
+            with replacing(path) as file:
+                file.write(text.encode())
+        # the lock is held, so nobody else is writing now
+        for found in (self.out.glob(_TEMPORARY), *((self.out / n).rglob(_TEMPORARY) for n in (".cache", "audio"))):
+            for path in found:
+                path.unlink(missing_ok=True)
+
+    def forget_result(self) -> None:
+        """Remove the table whose existence says that the build is complete, until it is again."""
+        for form in ("parquet", "jsonl"):
+            (self.out / f"stems.{form}").unlink(missing_ok=True)
+
+    def stage(
+        self,
+        stage: Stage[Any],
+        works: Sequence[Work[Any]],
+        *,
+        reject_stage: str | None,
+        cached: bool = True,
+        is_whole: Callable[[dict[str, Any]], bool] = lambda value: True,
+    ) -> Iterable[Done]:
+        """Run a stage, count, show progress, and turn failures into rejects.
+
+        Parameters
+        ----------
+        stage : Stage
+        works : sequence of Work
+        reject_stage : str or None
+            The stage that a failure's row names; None keeps no row of it.
+        cached : bool
+            Whether results are kept, and taken from what is kept.
+        is_whole : callable, optional
+            As for `run_stage`.
+
+        Yields
+        ------
+        Done
+            One for each work.
+        """
+        start = time.monotonic()
+        failed = 0
+        ids = {work.name: work.content_ids[0] if work.content_ids else None for work in works}
+        outcomes = (
+            run_stage(stage, works, self.engine, self.cache, is_whole)
+            if cached
+            else _uncached(stage, works, self.engine)
+        )
+        self.progress(stage.name, 0, len(works), 0)
+        for number, done in enumerate(outcomes, 1):
+            if done.failure is not None:
+                failed += 1
+                if reject_stage is not None:
+                    reason = FAILURES[done.failure.kind]
+                    self.rejects.append(
+                        Reject(ids[done.name], done.name, reject_stage, reason, done.failure.detail)
+                    )
+            self.progress(stage.name, number, len(works), failed)
+            yield done
+        self.counts[stage.name] = {"in": len(works), "kept": len(works) - failed, "rejected": failed}
+        self.wall_s[stage.name] = time.monotonic() - start
+
+    def rejected_table(self) -> pd.DataFrame:
+        """What was left out so far, sorted."""
+        rows = [reject.row() for reject in self.rejects]
+        return frame_of("rejected", sorted(rows, key=lambda row: (row["path"], row["stage"], row["reason"])))
+
+    def save(self, inputs: Sequence[str], tables: Mapping[str, pd.DataFrame], **facts: object) -> None:
+        """Write `run.json` and the tables, `stems` last: its existence means that the build is complete.
+
+        Parameters
+        ----------
+        inputs : sequence of str
+            Content ids of what was read.
+        tables : mapping of str to pd.DataFrame
+            `stems` and others; `rejected` is added.
+        **facts
+            Further fields of `run.json`, as JSON values.
+        """
+        run = {
+            "builder": self.builder,
+            "recipe": self.settings,
+            **facts,
+            "versions": _versions(),
+            "inputs": sorted(inputs),
+            "counts": self.counts,
+            "rejected": self._rejected_counts(),
+            "hours": self.hours,
+            "wall_s": {stage: round(seconds, 3) for stage, seconds in self.wall_s.items()},
+        }
+        with replacing(self.out / "run.json") as file:
+            # paths of the person's own need not be UTF-8
+            text = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
+            file.write(text.encode("utf-8", "backslashreplace"))
+        ordered = {**tables, "rejected": self.rejected_table()}
+        for name in sorted(ordered, key=lambda name: name == "stems"):
+            write_table(self.out, name, ordered[name], self.table_format)
+
+    def _rejected_counts(self) -> dict[str, dict[str, int]]:
+        counts: dict[str, dict[str, int]] = {}
+        for reject in self.rejects:
+            reasons = counts.setdefault(reject.stage, {})
+            reasons[reject.reason] = reasons.get(reject.reason, 0) + 1
+        return counts
+
+
+def _uncached(stage: Stage[Any], works: Sequence[Work[Any]], engine: Engine) -> Iterable[Done]:
+    for outcome in engine.run(stage.function, iter([(work.name, work.item) for work in works])):
+        yield Done(outcome.key, outcome.result, outcome.error)
+
+
+def _first_difference(before: str, settings: dict[str, Any]) -> str:
+    """Which setting of an earlier build differs, in words."""
+    try:
+        recorded = json.loads(before)
+        old, new = recorded.get("recipe", {}), settings["recipe"]
+        if recorded.get("builder") != settings["builder"]:
+            return f"the folder holds a build of '{recorded.get('builder')}'"
+        for name in sorted(set(old) | set(new)):
+            if old.get(name) != new.get(name):
+                return f"the folder was built with {name} {old.get(name)!r}, and this is {new.get(name)!r}"
+    except (ValueError, AttributeError):
+        pass
+    return "the folder's recipe cannot be read"
+
+
+def _versions() -> dict[str, str]:
+    names = ("stemloom", "numpy", "scipy", "librosa", "soundfile", "soxr", "pandas")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = distributions.version(name)
+        except distributions.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
