@@ -6,28 +6,22 @@ import base64
 import json
 import re
 import shutil
-import struct
 import subprocess
 import sys
-import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
 import pytest
 
-from builders import report as report_module
-from builders.charts import COLUMNS, LOWEST_HZ, ROWS, histogram, spectrogram, spectrogram_png
-from builders.report import write_report
-from manifests.audio import write
-from manifests.errors import AudioError, BuildError, TableError
-from tests.builders.small_build import FRAMES, RATE, edit, make_build
-from tests.synthesis import tone
+from builders.report import charts, sections, songs, write_report
+from manifests.errors import BuildError, TableError
+from tests.builders.small_build import edit, make_build
+from tests.builders.small_curated import make_curated
 
 HOSTILE = "\"'></b><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}&amp;"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Page(HTMLParser):
@@ -65,15 +59,22 @@ class Page(HTMLParser):
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
 
+    def players(self, kind: str) -> list[str]:
+        """Sources of the players: 'clip' or 'file'."""
+        sources = [str(player["src"]) for player in self.all("audio")]
+        return [source for source in sources if source.startswith("data:") == (kind == "clip")]
+
     def tiles(self) -> dict[str, tuple[str, str]]:
         """The headline numbers, and what stands below each."""
         found = re.findall(r"<dt>(.*?)</dt><dd>(.*?)<small>(.*?)</small>", self.source)
         return {name: (value, note) for name, value, note in found}
 
     def row(self, first: str) -> list[str]:
-        """The table row whose first cell starts so, its cells without outer space."""
-        (found,) = (row for row in self.rows if row and row[0].strip().startswith(first))
-        return [" ".join(cell.split()) for cell in found]
+        """The table row whose first cell is this, or else starts so, its cells without outer space."""
+        rows = [[" ".join(cell.split()) for cell in row] for row in self.rows if row]
+        exact = [row for row in rows if row[0] == first]
+        (found,) = exact or [row for row in rows if row[0].startswith(first)]
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +85,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def build(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A build to change; its pages come without charts, which take most of the time."""
-    monkeypatch.setattr(report_module, "histogram", lambda series, label: "")
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without charts, which take most of the time."""
+    monkeypatch.setattr(charts, "_drawn", lambda *args, **kwargs: "")
+
+
+@pytest.fixture
+def build(whole: Path, tmp_path: Path, no_charts: None) -> Path:
+    """A build to change."""
     return Path(shutil.copytree(whole, tmp_path / "build"))
 
 
@@ -95,9 +101,9 @@ def test_the_page_says_what_the_tables_say(whole: Path) -> None:
     words = " ".join(page.text.split())
     assert page.tiles() == {
         "Songs": ("2", "of 4 tracks"),
-        "Hours": ("0.00", "of 0.50 in the catalogue"),
+        "Hours": ("0.00", "of 0.50 that came in"),
         "Pairs chosen": ("2", "0 alternative, 1 refused"),
-        "Files rejected": ("1", "1 unreadable"),
+        "Left out": ("1", "1 unreadable"),
         "Wall time": ("1:16 min", "of the last run"),
     }
     assert page.row("survey")[:3] == ["survey", "5 in, 4 kept, 1 rejected", "1:15 min"]
@@ -144,19 +150,23 @@ def test_the_page_needs_no_network_and_runs_no_script(whole: Path) -> None:
     assert "url(#" in page.source
     assert not re.search(r"url\((?!#)", page.source)
     assert all(str(image["src"]).startswith("data:image/png;base64,") for image in page.all("img"))
+    assert all(re.match(r"data:audio/(ogg|flac);base64,", source) for source in page.players("clip"))
 
 
 def test_players_point_at_the_stems_relative_to_the_page(whole: Path) -> None:
-    sources = {str(player["src"]) for player in Page(whole / "report.html").all("audio")}
+    page = Page(whole / "report.html")
+    sources = set(page.players("file"))
     assert len(sources) == 6
     assert all((whole / source).is_file() for source in sources)
+    links = {str(link["href"]) for link in page.all("a")}
+    assert sources <= links
 
 
 def test_a_path_of_odd_characters_is_still_found_from_the_page(build: Path) -> None:
     odd = "audio/song0/javascript:a b#?%41\"'<&é.flac"
     shutil.move(build / "audio/song0/vocals.flac", build / odd)
     edit(build, "stems", lambda rows: rows[2].update(path=odd))
-    sources = [urlsplit(str(player["src"])) for player in Page(write_report(build)).all("audio")]
+    sources = [urlsplit(source) for source in Page(write_report(build)).players("file")]
     assert all(not (source.scheme or source.netloc or source.query or source.fragment) for source in sources)
     assert odd in {unquote(source.path) for source in sources}
 
@@ -164,21 +174,157 @@ def test_a_path_of_odd_characters_is_still_found_from_the_page(build: Path) -> N
 def test_a_stem_outside_of_the_build_is_named_and_not_played(build: Path) -> None:
     edit(build, "stems", lambda rows: rows[2].update(root="films"))
     page = Page(write_report(build))
-    assert "audio/song0/vocals.flac" not in {player["src"] for player in page.all("audio")}
+    assert "audio/song0/vocals.flac" not in page.players("file")
     assert "root 'films' of path 'audio/song0/vocals.flac' is none of '.'" in page.text
 
 
-def test_the_pictures_are_of_the_best_and_worst_songs_once_each(tmp_path: Path) -> None:
+def test_the_pictures_are_of_the_best_and_worst_songs_once_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(songs, "PICTURED", 3)
     make_build(tmp_path, songs=7)
     page = Page(write_report(tmp_path))
-    headers = re.findall(r'<figure class="song">\s*<header><b [^>]*>(.*?)</b>', page.source)
-    assert headers == ["Title 0", "Title 1", "Title 2", "Title 6", "Title 5", "Title 4"]
+    assert headers(page) == ["Title 0", "Title 1", "Title 2", "Title 6", "Title 5", "Title 4"]
     assert len(page.all("img")) == 18
-    assert len(page.all("audio")) == 18 + 21
+    assert (len(page.players("clip")), len(page.players("file"))) == (18, 21)
+
+
+def test_songs_of_many_stems_have_fewer_pictures(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(songs, "PICTURED_STEMS", 6)
+    make_build(build, songs=4)
+    assert headers(Page(write_report(build))) == ["Title 0", "Title 3"]
+
+
+def headers(page: Page) -> list[str]:
+    """Titles of the pictured songs, in order."""
+    return re.findall(r'<figure class="song">\s*<header>.*?<b [^>]*>(.*?)</b>', page.source)
+
+
+def test_a_curated_corpus_is_shown_with_grades_gates_genres_splits_and_licences(tmp_path: Path) -> None:
+    page = Page(write_report(make_curated(tmp_path / "set")))
+    words = " ".join(page.text.split())
+    tiles = page.tiles()
+    assert tiles["Songs"] == ("4", "of 6 that came in")
+    assert tiles["Leaks"] == ("0", "0 within, 0 unseen")
+    assert tiles["Clips"][0] == "4"
+    assert page.row("A")[1:] == ["2", "0.00", "2", "–"]
+    assert page.row("C")[1:4] == ["1", "0.00", "1"]
+    assert "1 × residue of … dB" in page.row("C")[4]
+    assert page.row("D")[1:4] == ["0", "0.00", "1"]
+    assert page.row("rock")[1:6] == ["3.00", "1.00", "75.0 %", "50.0 %", "50.0 %"]
+    assert page.row("validation")[1:5] == ["1", "0.25", "1", "25.0 %"]
+    assert page.row("CC-BY-4.0")[1:3] == ["derived", "2"]
+    assert page.row("unknown")[2] == "1"
+    assert "vocals.rms ≥ 0.01" in words
+    assert "6 pass, 2 do not" in words
+    assert "1 of 4 songs have no licence: you may not redistribute" in words
+    assert "curated corpus of corpora/songs" in words
+    assert "grade: grade D 1, 0.12 h" in words
+    assert "gate: rms_vocals 1" in words
+    assert "voice in the instrumental in 3 of 60 s" in words
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_the_best_and_worst_are_by_grade_then_by_residual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(songs, "PICTURED", 2)
+    make_curated(tmp_path, songs=6)  # grades A, A, B, C, A, A and residuals that rise
+    assert headers(Page(write_report(tmp_path))) == ["Title 0", "Title 1", "Title 3", "Title 2"]
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_curves_and_the_reason_for_the_excerpt_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(songs, "PICTURED", 1)
+    make_curated(tmp_path)
+    page = Page(write_report(tmp_path))
+    assert len(page.all("path")) > 10
+    assert (
+        re.findall(r"<span>(level|voice|residue)</span>", page.source)
+        == [
+            "level",
+            "voice",
+            "residue",
+        ]
+        * 2
+    )
+    assert "the loudest vocals" in page.text
+    assert "around the strongest residue" in page.text
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_damaged_curves_are_told_where_they_would_be(tmp_path: Path) -> None:
+    make_curated(tmp_path)
+    (tmp_path / "curves/song2.npz").write_bytes(b"PK")
+    page = Page(write_report(tmp_path))
+    assert "curves/song2.npz: cannot be read" in page.text
+    assert len(page.all("img")) == 12
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_without_curves_gates_and_grades_their_sections_are_left_out(tmp_path: Path) -> None:
+    make_curated(tmp_path)
+    shutil.rmtree(tmp_path / "curves")
+    run = json.loads((tmp_path / "run.json").read_text())
+    for field in ("gates", "genres", "splits", "grades", "leaks", "hours"):
+        run[field] = {"gates": 3, "genres": None, "splits": [1], "grades": "A", "leaks": {"within": "x"}}.get(field)
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    edit(tmp_path, "stems", lambda rows: [row.update(grade=None, reasons=None, split=None) for row in rows])
+    page = Page(write_report(tmp_path))
+    targets = {str(link["href"]) for link in page.all("a") if str(link["href"]).startswith("#")}
+    assert not targets & {"#gates", "#genres", "#grades", "#splits"}
+    assert targets <= {f"#{heading['id']}" for heading in page.all("h2")}
+    assert "residue" not in re.findall(r"<span>(level|voice|residue)</span>", page.source)
+    assert page.source.count("<span>level</span>") == 4
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_a_leak_is_loud(tmp_path: Path) -> None:
+    make_curated(tmp_path)
+    run = json.loads((tmp_path / "run.json").read_text())
+    run["leaks"] = {"within": 3, "unseen": 1}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    words = " ".join(Page(write_report(tmp_path)).text.split())
+    assert "Leaks, within: 3. The same music is in two splits." in words
+    assert "Leaks, unseen: 1. Music of the unseen set is in this corpus" in words
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        {},
+        {"measure": "rms", "edges": [1, 2], "counts": [1, 2]},
+        {"measure": "rms", "edges": [2, 1], "counts": [1], "minimum": "x"},
+        {"measure": "rms", "edges": "abc", "counts": None, "kept": None},
+        {"measure": "rms", "edges": [0, None], "counts": [1]},
+    ],
+)
+@pytest.mark.usefixtures("no_charts")
+def test_a_gate_that_cannot_be_drawn_is_named(tmp_path: Path, gate: dict[str, Any]) -> None:
+    make_curated(tmp_path, songs=1)
+    run = json.loads((tmp_path / "run.json").read_text())
+    run["gates"] = [gate]
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert "no values" in Page(write_report(tmp_path)).text
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_an_imported_corpus_has_no_pairs_to_tell_of(tmp_path: Path) -> None:
+    make_build(tmp_path)
+    (tmp_path / "pairs.parquet").unlink()
+    (tmp_path / "tracks.parquet").unlink()
+    run = {
+        "builder": "import",
+        "recipe": {"layout": "musdb18"},
+        "counts": {"take": {"in": 3, "kept": 2, "rejected": 1}},
+    }
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    page = Page(write_report(tmp_path))
+    assert "Refused candidates" not in page.text
+    assert page.tiles()["Songs"] == ("2", "of 3 that came in")
+    assert page.row("song0")[1:] == ["0.5 s", "−30.0", "listen mixture instrumental vocals"]
 
 
 def test_text_from_tags_files_and_records_is_shown_and_never_run(tmp_path: Path) -> None:
-    plain = make_build(tmp_path / "plain")
+    plain = make_curated(tmp_path / "plain")
     calm = Page(write_report(plain))
     build = make_build(tmp_path / "<b onclick=1>", song_title=HOSTILE)
 
@@ -188,13 +334,26 @@ def test_text_from_tags_files_and_records_is_shown_and_never_run(tmp_path: Path)
 
     edit(build, "tracks", lambda rows: [row.update(version=HOSTILE) for row in rows])
     edit(build, "pairs", spoil_pairs)
-    edit(build, "stems", lambda rows: [row.update(artist=HOSTILE) for row in rows])
+    reasons = json.dumps([HOSTILE])
+    told = {"artist": HOSTILE, "genre": HOSTILE, "split": HOSTILE, "license": HOSTILE, "method": HOSTILE}
+    edit(build, "stems", lambda rows: [row.update(**told, grade="D", reasons=reasons) for row in rows])
+    edit(build, "stems", lambda rows: [row.update(stem=f"{row['stem']} {HOSTILE}") for row in rows])
     edit(
         build, "rejected", lambda rows: rows[0].update(path=HOSTILE, reason=HOSTILE, detail=HOSTILE, stage=HOSTILE)
     )
     run = json.loads((build / "run.json").read_text())
     run.update(catalog=HOSTILE, builder=HOSTILE, versions={HOSTILE: HOSTILE}, recipe={HOSTILE: HOSTILE})
     run.update(counts={HOSTILE: {HOSTILE: 1}}, wall_s={HOSTILE: 1})
+    run.update(
+        corpus=HOSTILE,
+        grades={HOSTILE: 1},
+        splits={HOSTILE: {"songs": 1, "hours": 1, "artists": 1}},
+        genres={"before": {HOSTILE: 1}, "after": {HOSTILE: 1}, "reference": {HOSTILE: 1}},
+        leaks={HOSTILE: 1},
+        gates=[
+            {"name": HOSTILE, "measure": HOSTILE, "stem": HOSTILE, "edges": [0, 1], "counts": [1], "minimum": 0.5}
+        ],
+    )
     (build / "run.json").write_text(json.dumps(run))
     page = Page(write_report(build))
     assert page.text.count(HOSTILE) >= 20
@@ -218,7 +377,7 @@ def test_a_build_without_songs_or_pairs_has_a_page_that_says_so(tmp_path: Path) 
         (tmp_path / f"{name}.parquet").unlink()
     page = Page(write_report(tmp_path))
     assert "No pair was found." in page.text
-    assert page.text.count("no values") == 6
+    assert page.text.count("no values") == 4
     assert page.all("audio") == page.all("img") == []
 
 
@@ -231,8 +390,8 @@ def test_a_run_record_with_fields_missing_still_gives_a_page(build: Path) -> Non
 
 def test_a_long_table_is_cut_and_says_how_much_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_build(tmp_path, songs=7)
-    monkeypatch.setattr(report_module, "SHOWN_ROWS", 4)
-    monkeypatch.setattr(report_module, "PICTURED", 0)
+    monkeypatch.setattr(sections, "SHOWN_ROWS", 4)
+    monkeypatch.setattr(songs, "PICTURED", 0)
     page = Page(write_report(tmp_path))
     assert [row[0].split("Artist")[0].strip() for row in page.rows if row and row[0].startswith("Title")] == [
         "Title 0",
@@ -261,73 +420,6 @@ def test_what_is_no_finished_build_is_refused_with_what_to_do(build: Path) -> No
     (build / "stems.parquet").unlink()
     with pytest.raises(BuildError, match="its build has not finished: run the same"):
         write_report(build)
-
-
-def decoded(png: bytes) -> tuple[int, int, np.ndarray[Any, Any]]:
-    """Width, height and palette numbers of a PNG as `spectrogram_png` writes it."""
-    width, height = struct.unpack(">II", png[16:24])
-    at = png.index(b"IDAT")
-    (length,) = struct.unpack(">I", png[at - 4 : at])
-    pixels = np.frombuffer(zlib.decompress(png[at + 4 : at + 4 + length]), np.uint8).reshape(height, -1)
-    return width, height, pixels[:, 1:]
-
-
-def test_a_tone_is_a_bright_line_at_its_frequency(tmp_path: Path) -> None:
-    frames = COLUMNS * 2500
-    write(tmp_path / "tone.wav", tone(1000.0, frames, RATE), RATE)
-    levels = spectrogram(tmp_path / "tone.wav", frames, RATE)
-    assert levels.shape[0] == ROWS
-    assert levels.shape[1] == COLUMNS
-    edges = np.geomspace(LOWEST_HZ, RATE / 2, ROWS + 1)
-    band = ROWS - int(np.searchsorted(edges, 1000.0))
-    # a window of 2048 frames resolves 11 Hz, and this band is 70 Hz wide
-    assert set(levels.argmax(axis=0)) <= {band - 1, band, band + 1}
-    width, height, pixels = decoded(spectrogram_png(levels, float(levels.max())))
-    assert (width, height) == (levels.shape[1], ROWS)
-    assert pixels.max() == 63
-    assert np.count_nonzero(pixels.max(axis=1)) < 12
-
-
-def test_a_spectrogram_of_a_short_file_is_as_wide_as_its_sound(tmp_path: Path) -> None:
-    write(tmp_path / "click.wav", np.full((1, 300), 0.5, np.float32), RATE)
-    assert spectrogram(tmp_path / "click.wav", 300, RATE).shape == (ROWS, 2)
-    with pytest.raises(AudioError, match="gone"):
-        spectrogram(tmp_path / "gone.wav", FRAMES, RATE)
-
-
-def test_a_png_is_read_by_another_decoder(tmp_path: Path) -> None:
-    image = pytest.importorskip("matplotlib.image")
-    path = tmp_path / "ramp.png"
-    path.write_bytes(spectrogram_png(np.linspace(-65, 0, 64)[None].repeat(3, axis=0), 0.0))
-    pixels = image.imread(path)
-    assert pixels.shape[:2] == (3, 64)
-    assert pixels[0, 0, :3].sum() < 0.05
-    assert pixels[0, -1, :3].sum() > 2.4
-
-
-def area(corners: list[tuple[float, float]]) -> float:
-    x, y = np.array(corners).T
-    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
-
-
-def test_a_histogram_takes_its_colours_from_the_page_and_counts_every_value() -> None:
-    svg = histogram({"--chosen": [1.0, 1.0, 2.0], "--refused": [2.0]}, "Histogram: Lag, s")
-    colours = set(re.findall(r"#[0-9a-fA-F]{6}", svg))
-    assert colours <= {"#ffffff", "#000000"}
-    areas = {
-        name: area([(float(x), float(y)) for x, y in re.findall(r"[ML] ([\d.]+) ([\d.]+)", path)])
-        for path, name in re.findall(r'<path d="([^"]*)"[^>]*style="fill: var\(--(chosen|refused)\)', svg)
-    }
-    assert areas["chosen"] == pytest.approx(3 * areas["refused"], rel=1e-4)
-    assert areas["refused"] > 100
-    assert 'aria-label="Histogram: Lag, s"' in svg
-    assert " width=" not in svg[: svg.index(">")]
-
-
-def test_a_histogram_of_one_value_or_none_is_drawn_or_empty() -> None:
-    assert histogram({"--chosen": [], "--refused": []}, "x") == ""
-    assert "<svg" in histogram({"--chosen": [0.0]}, "x")
-    assert "<svg" in histogram({"--chosen": [1e9, 1e9]}, "x")
 
 
 def test_matplotlib_is_imported_for_a_report_only() -> None:

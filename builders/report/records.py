@@ -1,0 +1,33 @@
+"""Rows of tables and fields of `run.json`, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows with None for nulls."""
+    plain = frame.astype(object)
+    records = plain.where(plain.notna(), None).to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in records]
+
+
+def part(record: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """A field of a record that should be an object; empty when it is not (`stemloom check` says so)."""
+    value = record.get(field)
+    return value if isinstance(value, dict) else {}
+
+
+def finite(value: object) -> float | None:
+    """A number of a record, or None for what is none."""
+    return float(value) if isinstance(value, (int, float)) and np.isfinite(value) else None
+
+
+def counts(values: pd.Series[Any]) -> dict[str, int]:
+    """How often each value is there, the most frequent first, equals by name."""
+    found = {str(key): int(count) for key, count in values.value_counts().items()}
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
