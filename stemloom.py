@@ -3,15 +3,21 @@
     stemloom demo                                   the whole path on a small catalogue made in code
     stemloom scan MUSIC --out BUILD                 the tracks table of a folder of music
     stemloom build catalog MUSIC --out BUILD        aligned (mixture, instrumental, vocals) triplets
+    stemloom curate CORPUS --out CURATED            a corpus to train with: graded, balanced, split, cut
+    stemloom import FOLDER --layout L --out CORPUS  a corpus from a folder of recorded stems
+    stemloom export CORPUS --layout L --out FOLDER  a corpus as other projects read it
     stemloom check BUILD                            validate a build
     stemloom report BUILD                           a page about a build
+    stemloom card BUILD                             a dataset card and Croissant metadata, to publish a build
 
-Exit codes: 0 success, 1 failure, 2 bad usage, 130 stopped by Ctrl-C (the same command resumes).
+Exit codes: 0 success, 1 failure, 2 bad usage, 130 stopped by Ctrl-C (the same command resumes;
+an export starts anew).
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import sys
 from collections.abc import Sequence
@@ -21,9 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
-import yaml
 from cyclopts import App, Parameter, validators
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import (
@@ -37,20 +42,32 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from builders.recipe import CatalogRecipe, load_recipe, wrong_fields
+from builders.recipe import (
+    RECIPES,
+    CardRecipe,
+    CatalogRecipe,
+    CurateRecipe,
+    ExportRecipe,
+    ImportRecipe,
+    make_recipe,
+    read_mapping,
+    wrong_fields,
+)
 from manifests.errors import RecipeError, StemloomError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builders.catalog import CatalogBuilder
-    from builders.catalog import Progress as ProgressCall
+    from builders.run import Progress as ProgressCall
 
 # no markup: paths and messages may hold square brackets
 console = Console(highlight=False, markup=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 _DEFAULTS = CatalogRecipe()
+_CURATE_DEFAULTS = CurateRecipe()
+_CARD_DEFAULTS = CardRecipe()
 
 Jobs = Annotated[int, Parameter(help="Worker processes; 0 works in this process.")]
 Engine = Annotated[Literal["local"], Parameter(help="What runs the stages.")]
@@ -66,7 +83,12 @@ WorkerMemory = Annotated[
         validator=validators.Number(gte=1, lte=1_000_000),
     ),
 ]
+Config = Annotated[Path | None, Parameter(help="YAML file with recipe fields; flags given beside it win.")]
 TableFormat = Annotated[Literal["parquet", "jsonl"], Parameter(name="--format", help="File format of the tables.")]
+
+
+# a flag that is given twice would silently win over the first where it is nested
+_FLAGS = Parameter(name="*", negative_iterable="", allow_repeating=False, consume_multiple=True)
 
 
 def _version() -> str:
@@ -170,8 +192,163 @@ def scan(
 
 
 @app.command
-def check(build: Path, /) -> int:
-    """Validate a build: schemas, files, hashes, lengths, sums.
+def curate(
+    corpus: Path,
+    /,
+    *,
+    out: Path,
+    config: Config = None,
+    jobs: Jobs = 2,
+    engine: Engine = "local",
+    dry_run: DryRun = False,
+    limit: Annotated[
+        int | None,
+        Parameter(help="Only the first songs, sorted by id.", validator=validators.Number(gte=1)),
+    ] = None,
+    max_worker_memory: WorkerMemory = None,
+    table_format: TableFormat = "parquet",
+    recipe: Annotated[CurateRecipe, _FLAGS] = _CURATE_DEFAULTS,
+) -> int:
+    """Make a corpus to train with: graded, gated, without duplicates, balanced, split, cut into clips.
+
+    Parameters
+    ----------
+    corpus
+        The folder of a finished build or import; it is left as it is.
+    out
+        The new corpus' folder. The same command resumes a run that was stopped.
+    """
+    from builders.curate import CurateBuilder
+    from manifests.corpus import Corpus
+
+    if dry_run:
+        songs = len(Corpus.open(corpus).songs()[:limit])
+        console.print(f"{corpus}: {songs} songs would be inspected, then curated into {out}")
+        return 0
+    with _progress() as progress:
+        curated = CurateBuilder(
+            out,
+            recipe,
+            jobs=jobs,
+            table_format=table_format,
+            limit=limit,
+            max_memory_bytes=None if max_worker_memory is None else int(max_worker_memory * 1e9),
+            progress=progress,
+        ).build(corpus)
+    table = _summary(f"{out}")
+    mixtures = curated.stems.drop_duplicates("song_id")
+    seconds = mixtures["num_frames"] / mixtures["sample_rate"]
+    grades = ", ".join(f"{count} {grade}" for grade, count in mixtures["grade"].value_counts().sort_index().items())
+    table.add_row("songs", f"{len(mixtures)} ({float(seconds.sum()) / 3600:.2f} h; grades {grades})")
+    for split, length in seconds.groupby(mixtures["split"]):
+        table.add_row(f"{split}", f"{len(length)} songs ({float(length.sum()) / 3600:.2f} h)")
+    assert curated.rejected is not None
+    assert curated.clips is not None
+    without = len(mixtures) - curated.clips["song_id"].nunique()
+    table.add_row("clips", f"{len(curated.clips)}" + (f" ({without} songs have none)" if without else ""))
+    for (stage, reason), rows in curated.rejected.groupby(["stage", "reason"]):
+        table.add_row(f"left out: {stage}", f"{len(rows)} {reason}")
+    console.print(table)
+    return 0
+
+
+@app.command(name="import")
+def import_stems(
+    folder: Path,
+    /,
+    *,
+    out: Path,
+    config: Config = None,
+    jobs: Jobs = 2,
+    engine: Engine = "local",
+    dry_run: DryRun = False,
+    table_format: TableFormat = "parquet",
+    recipe: Annotated[ImportRecipe, _FLAGS],
+) -> int:
+    """Turn a folder of recorded stems into a corpus: MUSDB18-HQ, MoisesDB, or any folder for each song.
+
+    Parameters
+    ----------
+    folder
+        Where the songs are.
+    out
+        The build folder. The same command resumes an import that was stopped.
+    """
+    from builders.imports import ImportBuilder, find_songs
+
+    if dry_run:
+        found, left_out = find_songs(folder, recipe)
+        console.print(f"{folder}: {len(found)} songs would be imported, {len(left_out)} left out")
+        for song in left_out:
+            console.print(f"{song.path}: {song.reason}: {song.detail}")
+        return 0
+    with _progress() as progress:
+        corpus = ImportBuilder(out, recipe, jobs=jobs, table_format=table_format, progress=progress).build(folder)
+    table = _summary(f"{out}")
+    mixtures = corpus.stems[corpus.stems["stem"] == "mixture"]
+    seconds = mixtures["num_frames"] / mixtures["sample_rate"]
+    table.add_row("songs", f"{len(mixtures)} ({float(seconds.sum()) / 3600:.2f} h)")
+    for split, length in seconds.groupby(mixtures["split"].fillna("no split")):
+        table.add_row(f"{split}", f"{len(length)} songs ({float(length.sum()) / 3600:.2f} h)")
+    assert corpus.rejected is not None
+    for (stage, reason), rows in corpus.rejected.groupby(["stage", "reason"]):
+        table.add_row(f"rejected: {stage}", f"{len(rows)} {reason}")
+    console.print(table)
+    return 0
+
+
+@app.command
+def export(
+    corpus: Path,
+    /,
+    *,
+    out: Path,
+    config: Config = None,
+    dry_run: DryRun = False,
+    recipe: Annotated[ExportRecipe, _FLAGS],
+) -> int:
+    """Write a corpus in the layout of another project.
+
+    Parameters
+    ----------
+    corpus
+        The folder of a finished build.
+    out
+        A new or empty folder. It appears when it is complete.
+    """
+    from builders.exports import chosen_songs, export_corpus
+    from manifests.corpus import Corpus
+
+    source = Corpus.open(corpus)
+    if dry_run:
+        console.print(f"{corpus}: {len(chosen_songs(source, recipe))} songs would be exported as {recipe.layout}")
+        return 0
+    with _progress() as progress:
+        exported = export_corpus(source, out, recipe, progress)
+    table = _summary(f"{out}")
+    for split, count in exported.songs.items():
+        table.add_row(split, f"{count} songs")
+    for how, count in exported.files.items():
+        table.add_row(f"files {how}", str(count))
+    console.print(table)
+    return 0
+
+
+@app.command
+def check(
+    build: Path,
+    /,
+    *,
+    unseen: Annotated[
+        tuple[Path, ...],
+        Parameter(
+            help="Folders with music (a test set) of which nothing may be in the build.",
+            negative="",
+            consume_multiple=True,
+        ),
+    ] = (),
+) -> int:
+    """Validate a build: schemas, files, hashes, lengths, sums, splits without leaks.
 
     Parameters
     ----------
@@ -181,7 +358,7 @@ def check(build: Path, /) -> int:
     from builders.check import check_build
 
     with _progress() as progress:
-        problems = check_build(build, progress)
+        problems = check_build(build, progress, unseen=unseen)
     for problem in problems:
         errors.print(problem)
     if problems:
@@ -203,6 +380,37 @@ def report(build: Path, /) -> int:
     from builders.report import write_report
 
     console.print(f"report: {write_report(build)}")
+    return 0
+
+
+@app.command
+def card(build: Path, /, *, config: Config = None, recipe: Annotated[CardRecipe, _FLAGS] = _CARD_DEFAULTS) -> int:
+    """Write what goes beside a corpus that is published: README.md, for the Hugging Face Hub, and croissant.json.
+
+    Parameters
+    ----------
+    build
+        A build folder.
+    """
+    from builders.card import write_card
+
+    written = write_card(build, recipe)
+    table = _summary(f"{build}")
+    for row in written.licenses:
+        name = "no licence" if row.license is None else row.license.name
+        table.add_row(name, f"{row.songs} songs ({row.hours:.2f} h), {row.provenance}")
+    console.print(table)
+    console.print(f"card: {written.readme}")
+    console.print(f"croissant: {written.croissant}")
+    if written.missing:
+        flags = ", ".join(f"--{name}" for name in written.missing)
+        console.print(f"croissant.json lacks what only you know, before you publish it: {flags}")
+    if written.unlicensed:
+        errors.print(
+            f"{written.unlicensed} of {written.songs} songs have no licence: you may not redistribute them, "
+            "nor what is made of them, unless their owners let you",
+            style="red",
+        )
     return 0
 
 
@@ -293,18 +501,38 @@ def _progress() -> Iterator[ProgressCall]:
 def _use_config(tokens: Sequence[str]) -> None:
     """Let the recipe fields of `--config FILE` stand in for flags that were not given."""
     app.config = ()
+    words = tokens[1:] if tokens[:1] == ["build"] else tokens
+    kind = RECIPES.get(words[0]) if words else None
     for position, token in enumerate(tokens):
         name, _, value = token.partition("=")
-        if name != "--config":
+        if name != "--config" or kind is None:
             continue
         value = value or "".join(tokens[position + 1 : position + 2])
         if not value:
             continue  # the parser says what is missing
         path = Path(value)
-        load_recipe(path)  # errors name the file and the field
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        fields = {key: "none" if value is None else value for key, value in values.items()}
+        values = read_mapping(path)
+        make_recipe(
+            {**_needed_flags(tokens, kind), **values}, str(path), kind
+        )  # errors name the file and the field
+        fields = {key: _as_flag(value) for key, value in values.items()}
         app.config = [cyclopts.config.Dict(fields, source=str(path), use_commands_as_keys=False)]
+
+
+def _needed_flags(tokens: Sequence[str], kind: type[BaseModel]) -> dict[str, object]:
+    """The flags of fields without a default, which a file may leave to them."""
+    given = dict(itertools.pairwise(word for token in tokens for word in token.split("=", 1)))
+    needed = [name for name, field in kind.model_fields.items() if field.is_required()]
+    return {name: given[f"--{name}"] for name in needed if f"--{name}" in given}
+
+
+def _as_flag(value: object) -> object:
+    """A value of a YAML file as the command line would say it."""
+    if isinstance(value, dict):
+        return {
+            key: ",".join(map(str, names)) if isinstance(names, list) else names for key, names in value.items()
+        }
+    return "none" if value is None else value
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
@@ -333,7 +561,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
         errors.print(f"error: {error}", style="red")
         code = 1
     except KeyboardInterrupt:
-        errors.print("stopped; the same command resumes")
+        errors.print(f"stopped; the same command {'starts anew' if tokens[:1] == ['export'] else 'resumes'}")
         code = 130
     sys.exit(code if isinstance(code, int) else 0)
 

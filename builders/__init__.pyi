@@ -1,16 +1,27 @@
 from .cache import BuildLock, ResultCache, cache_key
+from .card import Card, write_card
 from .catalog import CatalogBuilder
 from .check import check_build
+from .curate import CurateBuilder
 from .engine import Failure, LocalEngine, Outcome
-from .recipe import CatalogRecipe, load_recipe
+from .exports import export_corpus
+from .imports import ImportBuilder
+from .recipe import CardRecipe, CatalogRecipe, CurateRecipe, ExportRecipe, ImportRecipe, load_recipe
 from .report import write_report
 from .stage import Product, Stage, run_stage
 
 __all__ = [
     "BuildLock",
+    "Card",
+    "CardRecipe",
     "CatalogBuilder",
     "CatalogRecipe",
+    "CurateBuilder",
+    "CurateRecipe",
+    "ExportRecipe",
     "Failure",
+    "ImportBuilder",
+    "ImportRecipe",
     "LocalEngine",
     "Outcome",
     "Product",
@@ -18,7 +29,9 @@ __all__ = [
     "Stage",
     "cache_key",
     "check_build",
+    "export_corpus",
     "load_recipe",
     "run_stage",
+    "write_card",
     "write_report",
 ]

@@ -3,7 +3,7 @@
 `check_build` holds a build to the promises that writing it made: every row's file is there, byte for byte;
 the stems of a song are equally long and sum to their mixture to 1e-4 of full scale; nothing is NaN, infinite
 or beyond full scale; no audio lies about that no row names; pairs, stems and the record of the run tell one
-story; one artist is in one split.
+story; one artist is in one split, and no recording in two.
 
 Audio is decoded in blocks, all stems of a song side by side, so that memory does not grow with the song. A
 damaged table is one problem, and what cannot be judged without it is left out. Nothing is written.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from builders.recipe import make_recipe
+from builders.leaks import find_corpus_leaks
+from builders.recipe import RECIPES, make_recipe
 from curation.versions import artist_key, artist_names
 from manifests.audio import AUDIO_SUFFIXES, Audio, blocks, content_id, probe
 from manifests.corpus import CORPUS_ROOT, Corpus, Row
@@ -39,8 +40,12 @@ MIXTURE = "mixture"
 _BLOCK_FRAMES = 1 << 17
 _FIX = "run the same build command again"
 # Tables that a build of each kind writes besides `stems`, and the stems of each of its songs.
-_TABLES = {"catalog": ("tracks", "pairs", "rejected")}
-_STEMS = {"catalog": {MIXTURE, "instrumental", "vocals"}}
+_TABLES = {
+    "catalog": ("tracks", "pairs", "rejected"),
+    "curate": ("clips", "rejected"),
+    "import": ("tracks", "rejected"),
+}
+_STEMS = {"catalog": {MIXTURE, "instrumental", "vocals"}, "import": {MIXTURE}}
 _FIELDS: dict[str, dict[str, type]] = {
     "recipe.json": {"builder": str, "recipe": dict},
     "run.json": {
@@ -57,7 +62,10 @@ _FIELDS: dict[str, dict[str, type]] = {
 
 
 def check_build(
-    build: Path, progress: Callable[[str, int, int, int], None] = lambda stage, done, total, found: None
+    build: Path,
+    progress: Callable[[str, int, int, int], None] = lambda stage, done, total, found: None,
+    *,
+    unseen: Sequence[Path] = (),
 ) -> list[str]:
     """Say all that is wrong with a build.
 
@@ -67,6 +75,8 @@ def check_build(
         A build folder.
     progress : callable, optional
         Called with ``"check"``, songs done, songs in all, and problems found so far.
+    unseen : sequence of Path
+        Folders of which nothing may be in the corpus; see `builders.leaks`.
 
     Returns
     -------
@@ -89,6 +99,8 @@ def check_build(
     problems += _record_problems(build, records, tables)
     if "stems" in tables:
         problems += _row_problems(build, tables["stems"], wanted)
+        if builder != "import":  # the splits of a dataset are its authors' own: MUSDB18 shares artists among them
+            problems += _artist_problems(build, tables["stems"])
         if "pairs" in tables:
             problems += _pair_problems(build, tables["stems"], tables["pairs"], tables.get("rejected"))
         problems += _stray_files(build, tables["stems"])
@@ -97,6 +109,8 @@ def check_build(
             progress("check", done, len(songs), len(problems))
             problems += _song_problems(corpus, song_id, wanted)
         progress("check", len(songs), len(songs), len(problems))
+        if not problems:  # damaged audio would only be told again
+            problems += find_corpus_leaks(corpus, unseen, progress)
     return [_one_line(problem) for problem in problems]
 
 
@@ -188,9 +202,10 @@ def _read_records(build: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
                 found = f"is {str(record[field])[:40]!r}" if field in record else "is missing"
                 problems.append(f"{build / name}: field '{field}' {found}, not a JSON {kind.__name__}; {_FIX}")
     settings = records.get("recipe.json", {})
-    if settings.get("builder") == "catalog" and isinstance(settings.get("recipe"), dict):
+    builder = str(settings.get("builder"))
+    if builder in RECIPES and isinstance(settings.get("recipe"), dict):
         try:
-            make_recipe(settings["recipe"], str(build / "recipe.json"))
+            make_recipe(settings["recipe"], str(build / "recipe.json"), RECIPES[builder])
         except RecipeError as error:
             problems.append(str(error))
     return records, problems
@@ -224,7 +239,8 @@ def _record_problems(
         settings = records.get("recipe.json", {}).get(field)
         if settings is not None and field in run and run[field] != settings:
             yield f"{path}: field '{field}' is {_difference(run[field], settings)} in recipe.json; {_FIX}"
-    if "tracks" in tables and isinstance(run.get("inputs"), list):
+    # a curation reads stems, and its tracks are those that they were made of
+    if "tracks" in tables and isinstance(run.get("inputs"), list) and run.get("builder") != "curate":
         listed, found = {str(i) for i in run["inputs"]}, set(tables["tracks"]["track_id"])
         if listed != found:
             yield (
@@ -263,6 +279,11 @@ def _row_problems(build: Path, stems: pd.DataFrame, wanted: set[str]) -> Iterato
     for song_id in splits.index[splits > 1]:
         found = stems.loc[stems["song_id"] == song_id, "split"].fillna("none").unique()
         yield f"{path}: song '{song_id}' is in the splits {', '.join(found)}; put all of its stems in one"
+
+
+def _artist_problems(build: Path, stems: pd.DataFrame) -> Iterator[str]:
+    """Artists with songs in several splits."""
+    path = find_table(build, "stems")
     known = stems[stems["split"].notna() & stems["artist"].notna()]
     keys = {artist: _main_artist(artist) for artist in known["artist"].unique()}
     for key, rows in known.groupby(known["artist"].map(keys), sort=False):

@@ -6,12 +6,14 @@ it is written into the build folder first, and a folder holds one recipe's work 
 
 from __future__ import annotations
 
+import datetime
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from manifests.errors import RecipeError
 
@@ -26,7 +28,16 @@ def _number_if_said(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
+def _names_if_said(value: object) -> object:
+    """The command line has no lists in mappings: commas part names."""
+    names = [value] if isinstance(value, str) else value
+    if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
+        return tuple(part.strip() for name in names for part in name.split(",") if part.strip())
+    return value
+
+
 _Said = BeforeValidator(_none_if_said)
+_Names = Annotated[tuple[str, ...], BeforeValidator(_names_if_said)]
 
 
 class CatalogRecipe(BaseModel):
@@ -67,17 +78,241 @@ class CatalogRecipe(BaseModel):
     """A file or pair that takes longer is given up, with a row in the rejected table."""
 
 
-def load_recipe(path: Path) -> CatalogRecipe:
+class CurateRecipe(BaseModel):
+    """How a corpus becomes one to train with: what is left out, who goes into which split, where clips are cut."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    min_grade: Literal["A", "B", "C", "D"] = "C"
+    """Songs with a lower grade are left out; D keeps all."""
+
+    witness: Annotated[str | None, _Said] = None
+    """One more witness of voices: 'python:MODULE:FUNCTION', a function of (audio, sample_rate) to the probability
+    of a voice every 0.32 s."""
+
+    gates: tuple[str, ...] = ()
+    """Songs that do not pass are left out: presets and limits such as 'lossless' or 'vocals.rms >= 0.01'."""
+
+    clip_gates: tuple[str, ...] = ()
+    """The same for clips: 'cdxdb23', 'bsrnn', 'voiced_fraction >= 0.3'."""
+
+    duplicates: Literal["drop", "keep"] = "drop"
+    """Whether of songs with the same audio only the best one stays."""
+
+    unseen: tuple[str, ...] = ()
+    """Folders with music (a test set, for example) of which nothing may be in the corpus."""
+
+    reference: Annotated[str | None, _Said] = None
+    """Genres are to be distributed like this: 'uniform', a table of genre and share (.csv, .yaml), or the folder of
+    another corpus; none: as they are."""
+
+    balance: Literal["choose", "weights"] = "choose"
+    """Meet the reference by leaving songs out, or by a weight for each song."""
+
+    missing_genres: Literal["error", "drop"] = "error"
+    """What to do about a genre of the reference of which there is no song."""
+
+    shares: Annotated[dict[str, float] | None, _Said] = None
+    """Splits and their shares of the hours; with `hours` left out as well: train 0.97, validation 0.03."""
+
+    hours: Annotated[dict[str, float] | None, _Said] = None
+    """Splits and their hours; the rest is 'train'."""
+
+    stratify: bool = True
+    """Whether each genre is split alike."""
+
+    fixed: Annotated[str | None, _Said] = None
+    """Songs whose split is given: 'musdb18' (its 14 validation songs), or a table of song and split (.csv,
+    .yaml)."""
+
+    aliases: Annotated[str | None, _Said] = None
+    """A table of artists' other names: alias and name (.csv, .yaml)."""
+
+    previous: Annotated[str | None, _Said] = None
+    """Folder of an earlier result, whose songs stay in their splits."""
+
+    clip_s: Annotated[Annotated[float, Field(gt=0)] | None, _Said] = 11.88
+    """Length of a clip; none: no clips."""
+
+    hop_s: Annotated[Annotated[float, Field(gt=0)] | None, _Said] = None
+    """From one clip's start to the next one's; none: the clip's length."""
+
+    margin_s: Annotated[float, Field(ge=0)] = 0.0
+    """Left out at both ends of every song (the paper: 20)."""
+
+    per_song: Literal["all", "one"] = "all"
+    """All clips of a song, or one at random."""
+
+    test_clips: Annotated[Annotated[int, Field(ge=1)] | None, _Said] = None
+    """Clips of the split 'test', equally many of each genre (the paper: 1900); none: all there are."""
+
+    test_genres: Annotated[int, Field(ge=1)] = 10
+    """The most frequent genres that the test clips are taken from."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of every choice."""
+
+    audio: Literal["link", "copy"] = "link"
+    """Whether the corpus shares its files with the source where it can (hard links), or has its own."""
+
+    max_item_s: Annotated[float, Field(gt=0)] = 900.0
+    """A song whose inspection takes longer is given up, with a row in the rejected table."""
+
+
+class ImportRecipe(BaseModel):
+    """How somebody's folder of stems becomes a corpus."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    layout: Literal["musdb18", "moisesdb", "folders"]
+    """What the folder is: MUSDB18-HQ, MoisesDB, or a folder for each song with a file for each stem."""
+
+    license: Annotated[str | None, _Said] = None
+    """Of all songs."""
+
+    audio: Literal["copy", "link"] = "copy"
+    """Whether the corpus has files of its own, or shares them with the folder where it can (hard links)."""
+
+    make_mixture: bool = False
+    """musdb18, folders: make every mixture of the stems, instead of checking and taking those that are there."""
+
+    pad: bool = False
+    """folders: let silence follow files that are shorter than others of their song, instead of refusing it."""
+
+    mixture: str = "mixture"
+    """folders: name of the mixtures' files, without suffix."""
+
+    stems: Annotated[_Names | None, _Said] = None
+    """folders: the stems to take, such as 'vocals,drums'; none: all."""
+
+    bleed: Literal["keep", "reject"] = "keep"
+    """moisesdb: what to do with songs which say of a track that other instruments are heard in it."""
+
+    max_item_s: Annotated[float, Field(gt=0)] = 900.0
+    """A song that takes longer is given up, with a row in the rejected table."""
+
+    @model_validator(mode="after")
+    def _refuse_other_layouts(self) -> Self:
+        of = {
+            "make_mixture": ("musdb18", "folders"),
+            "pad": ("folders",),
+            "mixture": ("folders",),
+            "stems": ("folders",),
+            "bleed": ("moisesdb",),
+        }
+        _refuse_unused(self, self.layout, of)
+        return self
+
+
+class ExportRecipe(BaseModel):
+    """How a corpus is written in the layout of another project."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    layout: Literal["musdb18", "msst", "lhotse", "huggingface", "csv"]
+    """For whom: MUSDB18's readers, Music-Source-Separation-Training, lhotse, Hugging Face datasets, anybody."""
+
+    splits: Annotated[_Names | None, _Said] = None
+    """The splits to export, such as 'train,validation'; none: all. Songs of no split count as 'train'."""
+
+    leave_out: _Names = ()
+    """Ids of songs to leave out."""
+
+    audio: Literal["copy", "link", "refer"] = "copy"
+    """musdb18, msst, lhotse, csv: copy files that can stay as they are, hard-link them where possible, or
+    (not musdb18; msst's type 3) refer to where they are."""
+
+    stems: Annotated[dict[str, _Names] | None, _Said] = None
+    """musdb18, msst: each stem of the layout, and the stems of the corpus that add up to it: '--stems.other
+    bass,drums'; none: by their own names, and with musdb18 the rest as 'other'."""
+
+    silence: bool = False
+    """musdb18, msst: write silence for a stem that a song has not; right where nothing of the kind is played."""
+
+    sample_rate: Annotated[Annotated[int, Field(ge=1000)] | None, _Said] = None
+    """musdb18, msst: resample songs of other rates to this one; none: songs of several rates are an error."""
+
+    dataset_type: Annotated[Literal[1, 2, 3, 4], BeforeValidator(_number_if_said)] = 1
+    """msst: 1 folders of songs, 2 folders of stems, 3 a CSV of files, 4 folders of songs, drawn in step."""
+
+    cuts: Literal["songs", "clips"] = "songs"
+    """lhotse: whether a cut is a whole song or a row of the clips table."""
+
+    shard_mb: Annotated[float, Field(gt=0)] = 500.0
+    """huggingface: a Parquet file takes songs until it holds this much audio."""
+
+    @model_validator(mode="after")
+    def _refuse_other_layouts(self) -> Self:
+        of = {
+            "audio": ("musdb18", "msst", "lhotse", "csv"),
+            "stems": ("musdb18", "msst"),
+            "silence": ("musdb18", "msst"),
+            "sample_rate": ("musdb18", "msst"),
+            "dataset_type": ("msst",),
+            "cuts": ("lhotse",),
+            "shard_mb": ("huggingface",),
+        }
+        _refuse_unused(self, self.layout, of)
+        return self
+
+
+class CardRecipe(BaseModel):
+    """What the tables of a corpus cannot know about its publication."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    title: Annotated[Annotated[str, Field(min_length=1)] | None, _Said] = None
+    """Of the dataset; none: the name of its folder."""
+
+    url: Annotated[Annotated[str, Field(pattern=r"^https?://\S+$")] | None, _Said] = None
+    """Where it is, or will be, published."""
+
+    creator: Annotated[Annotated[str, Field(min_length=1)] | None, _Said] = None
+    """Who publishes it: a person or an organisation."""
+
+    version: Annotated[Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] | None, _Said] = None
+    """Of the dataset, such as 1.0.0."""
+
+    date: Annotated[datetime.date | None, _Said] = None
+    """Of its publication, such as 2025-12-31."""
+
+
+def _refuse_unused(recipe: BaseModel, layout: str, of: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse fields that are set, and that the layout has no use for."""
+    for name, layouts in of.items():
+        value = getattr(recipe, name)
+        if layout not in layouts and value != type(recipe).model_fields[name].default:
+            raise ValueError(
+                f"field '{name}' is {value!r}, and layout '{layout}' has no use for it; leave it out, or use "
+                f"{' or '.join(layouts)}"
+            )
+
+
+RECIPES: dict[str, type[BaseModel]] = {
+    "catalog": CatalogRecipe,
+    "curate": CurateRecipe,
+    "import": ImportRecipe,
+    "export": ExportRecipe,
+    "card": CardRecipe,
+}
+"""By the name of the builder in `recipe.json`, which is the command's."""
+
+Recipe = TypeVar("Recipe", bound=BaseModel)
+
+
+def load_recipe(path: Path, kind: type[Recipe]) -> Recipe:
     """Read a recipe from YAML.
 
     Parameters
     ----------
     path : Path
-        A mapping of `CatalogRecipe`'s fields; those left out keep their defaults.
+        A mapping of the recipe's fields; those left out keep their defaults.
+    kind : type
+        `CatalogRecipe`, `CurateRecipe`, or another one.
 
     Returns
     -------
-    CatalogRecipe
+    kind
 
     Raises
     ------
@@ -85,6 +320,11 @@ def load_recipe(path: Path) -> CatalogRecipe:
         If the file cannot be read, is no mapping, or fields are unknown (the nearest known one is named) or out
         of their range; one line for each.
     """
+    return make_recipe(read_mapping(path), str(path), kind)
+
+
+def read_mapping(path: Path) -> dict[str, object]:
+    """The mapping that a YAML file holds, or a `RecipeError` that says what is wrong with it."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -93,12 +333,12 @@ def load_recipe(path: Path) -> CatalogRecipe:
         values = {}
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: holds a {type(values).__name__}, expected 'field: value' lines")
-    return make_recipe(values, str(path))
+    return values
 
 
-def make_recipe(values: dict[str, object], source: str) -> CatalogRecipe:
+def make_recipe(values: dict[str, object], source: str, kind: type[Recipe]) -> Recipe:
     """A recipe from plain values, with errors that name the field, the value and the fix."""
-    known = list(CatalogRecipe.model_fields)
+    known = list(kind.model_fields)
     problems = []
     for field in values:
         if field not in known:
@@ -106,7 +346,7 @@ def make_recipe(values: dict[str, object], source: str) -> CatalogRecipe:
             hint = f"; did you mean '{near[0]}'?" if near else f"; known fields: {', '.join(known)}"
             problems.append(f"{source}: unknown field '{field}'{hint}")
     try:
-        recipe = CatalogRecipe.model_validate({field: values[field] for field in values if field in known})
+        recipe = kind.model_validate({field: values[field] for field in values if field in known})
         if not problems:
             return recipe
     except ValidationError as error:
@@ -118,5 +358,7 @@ def wrong_fields(error: ValidationError) -> list[str]:
     """What pydantic says about a recipe, a line for each wrong field: its name, its value, what is allowed."""
     return [
         f"field '{problem['loc'][0]}' is {problem['input']!r}: {problem['msg']}; correct the value"
+        if problem["loc"]
+        else problem["msg"].removeprefix("Value error, ")
         for problem in error.errors()
     ]

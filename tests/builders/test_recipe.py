@@ -25,21 +25,21 @@ def test_the_defaults_are_the_papers_filters() -> None:
 
 
 def test_fields_that_a_file_leaves_out_keep_their_defaults(tmp_path: Path) -> None:
-    recipe = load_recipe(written(tmp_path, "min_song_s: 20\nmethod: half-wave  # as in the paper\n"))
+    recipe = load_recipe(written(tmp_path, "min_song_s: 20\nmethod: half-wave  # as in the paper\n"), CatalogRecipe)
     assert recipe == CatalogRecipe(min_song_s=20.0, method="half-wave")
-    assert load_recipe(written(tmp_path, "# nothing yet\n")) == CatalogRecipe()
+    assert load_recipe(written(tmp_path, "# nothing yet\n"), CatalogRecipe) == CatalogRecipe()
 
 
 @pytest.mark.parametrize("nothing", ["null", "~", "", "none", "None", "NULL"])
 @pytest.mark.parametrize("field", ["max_duration_difference_s", "max_song_s", "loudness_lufs"])
 def test_none_is_understood_where_a_limit_can_be_absent(tmp_path: Path, field: str, nothing: str) -> None:
-    recipe = load_recipe(written(tmp_path, f"{field}: {nothing}\n"))
+    recipe = load_recipe(written(tmp_path, f"{field}: {nothing}\n"), CatalogRecipe)
     assert getattr(recipe, field) is None
 
 
 def test_a_recipe_survives_its_own_json() -> None:
     recipe = CatalogRecipe(max_song_s=None, loudness_lufs=-23.0, bit_depth=16)
-    assert make_recipe(recipe.model_dump(mode="json"), "recipe.json") == recipe
+    assert make_recipe(recipe.model_dump(mode="json"), "recipe.json", CatalogRecipe) == recipe
 
 
 def test_a_recipe_cannot_be_changed() -> None:
@@ -53,14 +53,14 @@ def test_a_recipe_cannot_be_changed() -> None:
 )
 def test_an_unknown_field_is_answered_with_the_nearest_one(tmp_path: Path, name: str, nearest: str) -> None:
     with pytest.raises(RecipeError, match=rf"recipe\.yaml: unknown field '{name}'; did you mean '{nearest}'\?"):
-        load_recipe(written(tmp_path, f"{name}: 3\n"))
+        load_recipe(written(tmp_path, f"{name}: 3\n"), CatalogRecipe)
 
 
 def test_an_unknown_field_that_is_near_to_none_is_answered_with_all() -> None:
     with pytest.raises(
         RecipeError, match=r"unknown field 'qqq'; known fields: max_duration_difference_s, .*max_item_s"
     ):
-        make_recipe({"qqq": 1}, "flags")
+        make_recipe({"qqq": 1}, "flags", CatalogRecipe)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_an_unknown_field_that_is_near_to_none_is_answered_with_all() -> None:
 )
 def test_a_value_out_of_range_is_named_with_its_field(field: str, value: Any) -> None:
     with pytest.raises(RecipeError) as caught:
-        make_recipe({field: value}, "recipe.yaml")
+        make_recipe({field: value}, "recipe.yaml", CatalogRecipe)
     message = str(caught.value)
     assert message.startswith(f"recipe.yaml: field '{field}' is {value!r}: ")
     assert message.endswith("; correct the value")
@@ -93,7 +93,7 @@ def test_a_value_out_of_range_is_named_with_its_field(field: str, value: Any) ->
 
 def test_every_wrong_field_has_a_line_of_its_own() -> None:
     with pytest.raises(RecipeError) as caught:
-        make_recipe({"min_votes": 1, "max_sng_s": 3, "method": "magic", "min_song_s": 2}, "a.yaml")
+        make_recipe({"min_votes": 1, "max_sng_s": 3, "method": "magic", "min_song_s": 2}, "a.yaml", CatalogRecipe)
     assert str(caught.value).splitlines() == [
         "a.yaml: unknown field 'max_sng_s'; did you mean 'max_song_s'?",
         "a.yaml: field 'min_votes' is 1: Input should be greater than or equal to 2; correct the value",
@@ -116,10 +116,10 @@ def test_a_file_that_is_no_recipe_is_refused_by_name(tmp_path: Path, content: by
     path = tmp_path / "recipe.yaml"
     path.write_bytes(content)
     with pytest.raises(RecipeError, match=rf"{path}: {message}"):
-        load_recipe(path)
+        load_recipe(path, CatalogRecipe)
 
 
 @pytest.mark.parametrize("name", ["absent.yaml", "."])
 def test_a_file_that_cannot_be_opened_is_refused_by_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(RecipeError, match="cannot be read"):
-        load_recipe(tmp_path / name)
+        load_recipe(tmp_path / name, CatalogRecipe)

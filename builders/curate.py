@@ -1,0 +1,562 @@
+"""The curation: a corpus in, what is worth training with out, graded, gated, balanced, split and cut into clips.
+
+The path, top to bottom in `CurateBuilder.build`: inspect, grade, gate, duplicates, unseen, balance, split, clips,
+link, write. What is known about songs is decided by `curation`; here it is done to a folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from builders.cache import BuildLock
+from builders.engine import LocalEngine
+from builders.inspection import INSPECT_VERSION, Inspection, InspectItem, inspect_song, load_witness
+from builders.recipe import CurateRecipe
+from builders.references import read_aliases, read_fixed, read_reference
+from builders.run import FAILURES, Progress, Run, silent
+from builders.scan import HASH, SURVEY, FoundFile, Reject, walk_folder
+from builders.stage import Engine, Stage, Work
+from curation.artists import artist_groups, merge_groups
+from curation.balance import choose_songs, song_weights
+from curation.chromaprint import Fingerprint
+from curation.clips import balanced_test_set, cut_clips
+from curation.defects import Verdict
+from curation.gates import GateReport, apply_gates, parse_gates
+from curation.genres import normalise_genres
+from curation.leaks import MAX_DUPLICATE_ERROR_RATE, find_duplicates, find_leaks
+from curation.matching import MAX_BIT_ERROR_RATE
+from curation.songs import songs_of
+from curation.splits import assign_splits
+from manifests.audio import content_id
+from manifests.corpus import CORPUS_ROOT, Corpus, Row
+from manifests.errors import BuildError, RecipeError
+from manifests.exports.placing import take_file
+from manifests.files import replacing
+from manifests.schemas import GRADES
+from manifests.tables import TableFormat, empty_table
+
+_MIXTURE = "mixture"
+_DUPLICATE_OVERLAP = 0.5
+_DEFAULT_SHARES = {"train": 0.97, "validation": 0.03}
+
+
+@dataclass(frozen=True)
+class CurateBuilder:
+    """Makes a corpus to train with out of a finished corpus, which is left as it is.
+
+    Parameters
+    ----------
+    out : Path
+        The new corpus' folder. A run that was stopped is resumed there; another recipe's folder is refused.
+    recipe : CurateRecipe
+    engine : Engine, optional
+        `LocalEngine` with `jobs` workers by default.
+    jobs : int >= 0
+        Worker processes of the default engine.
+    table_format : {'parquet', 'jsonl'}
+    limit : int >= 1, optional
+        Only the first songs, sorted by id.
+    max_memory_bytes : int, optional
+        What one worker of the default engine may hold (Linux only).
+    progress : callable, optional
+
+    Examples
+    --------
+    >>> recipe = CurateRecipe(min_grade="B", reference="uniform")
+    >>> corpus = CurateBuilder(Path("training"), recipe).build(Path("corpus"))  # doctest: +SKIP
+    """
+
+    out: Path
+    recipe: CurateRecipe = field(default_factory=CurateRecipe)
+    engine: Engine | None = None
+    jobs: int = 2
+    table_format: TableFormat = "parquet"
+    limit: int | None = None
+    max_memory_bytes: int | None = None
+    progress: Progress = silent
+
+    def build(self, folder: Path) -> Corpus:
+        """Run the whole path.
+
+        Parameters
+        ----------
+        folder : Path
+            A finished corpus: a build, or an import.
+
+        Returns
+        -------
+        Corpus
+            Of the songs that are left, with splits and clips.
+
+        Raises
+        ------
+        TableError
+            If the source is no corpus, or its tables are damaged.
+        RecipeError
+            If a setting cannot be met (a gate on an unknown measure, shares that do not sum to one, a split that
+            would be empty, a reference genre that no song has), before anything is written but inspections.
+        BuildError
+            If the folder belongs to another recipe or another running build, the folders lie in each other, no
+            song is left, or the disk refuses.
+        """
+        if self.limit is not None and self.limit < 1:
+            raise RecipeError(f"limit is {self.limit}; give the number of songs, at least 1, or None for all")
+        corpus = Corpus.open(folder)
+        source, out = folder.resolve(), self.out.resolve()
+        if source == out or source in out.parents or out in source.parents:
+            raise BuildError(f"{self.out}: lies in {folder}, or around it; choose an --out folder apart from it")
+        with BuildLock(self.out):
+            run = _Run(self, corpus)
+            run.claim_folder()
+            run.inspect()
+            run.grade()
+            run.gate()
+            run.drop_duplicates()
+            run.drop_unseen()
+            run.balance()
+            run.split()
+            run.cut()
+            run.forget_result()
+            run.link()
+            run.write()
+        return Corpus.open(self.out)
+
+
+@dataclass
+class _Song:
+    """A song that is still in: what the inspection said of it."""
+
+    key: str
+    measures: dict[str, dict[str, float | None]]
+    verdict: Verdict
+    fingerprint: Fingerprint
+
+
+class _Run(Run):
+    """One run of a curation: its steps, and the songs that are left after each."""
+
+    def __init__(self, builder: CurateBuilder, corpus: Corpus) -> None:
+        recipe = builder.recipe
+        engine = builder.engine or LocalEngine(builder.jobs, recipe.max_item_s, builder.max_memory_bytes)
+        super().__init__(builder.out, "curate", recipe, engine, builder.table_format, builder.progress)
+        self.recipe = recipe
+        self.corpus = corpus
+        # settings that are wrong are told before hours of work
+        self.gates, self.clip_gates = parse_gates(recipe.gates), parse_gates(recipe.clip_gates)
+        self.reference = None if recipe.reference is None else read_reference(recipe.reference)
+        self.fixed, self.aliases = read_fixed(recipe.fixed), read_aliases(recipe.aliases)
+        self.previous = _splits_of(recipe.previous)
+        if recipe.shares is not None and recipe.hours is not None:
+            raise RecipeError("fields 'shares' and 'hours' are both given; leave one of them out")
+        if recipe.witness is not None:
+            load_witness(recipe.witness)
+        for name in recipe.unseen:
+            if not Path(name).is_dir():
+                raise RecipeError(f"field 'unseen' is '{name}': there is no such folder; correct the path")
+        songs = songs_of(corpus.stems)
+        songs["genre"] = normalise_genres(songs["genre"])
+        titles = _titles(corpus)
+        songs["title"] = songs["song_id"].map(titles).astype("string")
+        self.songs = songs.set_index("song_id", drop=False)
+        if builder.limit is not None:
+            for song_id in self.songs.index[builder.limit :]:
+                self._reject(song_id, "inspect", "limit", "beyond --limit")
+            self.songs = self.songs[: builder.limit]
+        self.hours["in"] = self._hours()
+        self.found: dict[str, _Song] = {}
+        self.weights: pd.Series[Any] | None = None
+        self.clips = empty_table("clips")
+        self.links: list[tuple[str, str]] = []
+        self.outside: dict[str, Fingerprint] = {}
+        self.facts: dict[str, Any] = {"gates": [], "genres": {}, "splits": {}, "grades": {}, "leaks": {}}
+
+    # ---- what is heard
+
+    def inspect(self) -> None:
+        """Every song measured; those that cannot be read are left out."""
+        stage = self._inspection()
+        works = [
+            Work(song_id, item, item.content_ids)
+            for song_id, item in ((song_id, self._item(song_id)) for song_id in self.songs.index)
+        ]
+        keys = {work.name: stage.key(work.content_ids) for work in works}
+        for done in self.stage(stage, works, reject_stage=None):
+            if done.failure is not None:
+                self._reject(done.name, "inspect", FAILURES[done.failure.kind], done.failure.detail)
+            elif done.product is not None:
+                inspection = Inspection(done.product.value, done.product.arrays)
+                self.found[done.name] = _Song(
+                    keys[done.name], inspection.measures, inspection.verdict, inspection.fingerprint
+                )
+        self.songs = self.songs[self.songs.index.isin(list(self.found))]
+
+    def _inspection(self) -> Stage[InspectItem]:
+        witness = self.recipe.witness
+        return Stage("inspect", INSPECT_VERSION, partial(inspect_song, witness=witness), {"witness": witness})
+
+    def _item(self, song_id: str) -> InspectItem:
+        stems = self.corpus.song(song_id)
+        files = []
+        for name, row in stems.items():
+            path = self.corpus.path_of(row)
+            files.append((name, FoundFile(str(path.parent), path.name, row["content_id"] or content_id(path))))
+        return InspectItem(song_id, tuple(files))
+
+    def inspection(self, song_id: str) -> Inspection:
+        """What the cache holds of a song."""
+        key = self.found[song_id].key
+        value, arrays = self.cache.get(key), self.cache.get_arrays(key)
+        if not isinstance(value, dict) or arrays is None:
+            raise BuildError(f"{self.out / '.cache'}: the inspection of song '{song_id}' is gone; run it again")
+        return Inspection(value, arrays)
+
+    # ---- what is left out
+
+    def grade(self) -> None:
+        """Leave out songs with a lower grade than the recipe's."""
+        grades = pd.Series({song_id: song.verdict.grade for song_id, song in self.found.items()}, dtype="string")
+        self.facts["grades"] = {grade: int((grades == grade).sum()) for grade in GRADES}
+        low = grades[grades > self.recipe.min_grade].index
+        details = {song_id: "; ".join(self.found[song_id].verdict.reasons) for song_id in low}
+        with self._step("grade"):
+            for song_id in low:
+                self._reject(song_id, "grade", f"grade {grades[song_id]}", details[song_id])
+            self.songs = self.songs.drop(index=low)
+
+    def gate(self) -> None:
+        """Leave out songs that do not pass the gates."""
+        with self._step("gate"):
+            if not self.gates or self.songs.empty:
+                return
+            gated = apply_gates(self._measures(), self.gates)
+            self.facts["gates"] += [_report(report) for report in gated.reports]
+            for song_id, reasons in gated.reasons[~gated.kept].items():
+                listed = json.loads(reasons)
+                self._reject(str(song_id), "gate", listed[0], "; ".join(listed))
+            self.songs = self.songs[gated.kept.reindex(self.songs.index)]
+
+    def _measures(self) -> pd.DataFrame:
+        """A row per song, a column ``<measure>_<stem>`` for each measure of each stem."""
+        stems = self.corpus.stems.set_index(["song_id", "stem"])[["active_fraction", "residual_db"]]
+        rows = []
+        for song_id in self.songs.index:
+            row = {
+                f"{measure}_{stem}": value
+                for stem, measures in self.found[song_id].measures.items()
+                for measure, value in measures.items()
+            }
+            for stem in self.corpus.song(song_id):
+                for measure, value in stems.loc[(song_id, stem)].items():
+                    row[f"{measure}_{stem}"] = value
+            rows.append(row)
+        return pd.DataFrame(rows, index=self.songs.index).astype("float64")
+
+    def drop_duplicates(self) -> None:
+        """Of songs with the same audio keep the best; remember what is nearly the same, for the splits."""
+        prints = {(song_id, _MIXTURE): self.found[song_id].fingerprint for song_id in self.songs.index}
+        near = find_duplicates(prints, max_bit_error_rate=MAX_BIT_ERROR_RATE)
+        with self._step("duplicates"):
+            self.links = list(zip(near["song_a"], near["song_b"], strict=True))
+            # an excerpt in common (a sample, a jingle) makes no duplicate, but must not be in two splits
+            lengths = {song_id: len(print_) for (song_id, _), print_ in prints.items()}
+            shorter = np.minimum(near["song_a"].map(lengths), near["song_b"].map(lengths))
+            is_whole = near["overlap_items"] >= _DUPLICATE_OVERLAP * shorter
+            same = near[is_whole & (near["bit_error_rate"] <= MAX_DUPLICATE_ERROR_RATE)]
+            if self.recipe.duplicates == "keep" or same.empty:
+                return
+            # best first: a song leaves for one that stays
+            order = sorted(self.songs.index, key=lambda song_id: (self.found[song_id].verdict.grade, song_id))
+            rank = {song_id: place for place, song_id in enumerate(order)}
+            partners: dict[str, dict[str, float]] = {}
+            for a, b, rate in same[["song_a", "song_b", "bit_error_rate"]].itertuples(index=False):
+                partners.setdefault(a, {})[b] = rate
+                partners.setdefault(b, {})[a] = rate
+            gone = set()
+            for song_id in order:
+                stays = [other for other in partners.get(song_id, {}) if rank[other] < rank[song_id]]
+                stays = [other for other in stays if other not in gone]
+                if stays:
+                    gone.add(song_id)
+                    detail = f"bit error rate {partners[song_id][stays[0]]:.3f} to song '{stays[0]}', which stays"
+                    self._reject(song_id, "duplicates", "same audio", detail)
+            self.songs = self.songs.drop(index=list(gone))
+
+    def drop_unseen(self) -> None:
+        """Leave out what is also in the folders that must stay unseen."""
+        if not self.recipe.unseen:
+            return
+        for folder in map(Path, self.recipe.unseen):
+            self.outside.update(self._fingerprints(folder))
+        with self._step("unseen"):
+            prints = {(song_id, _MIXTURE): self.found[song_id].fingerprint for song_id in self.songs.index}
+            leaks = find_leaks(prints, dict.fromkeys(self.songs.index, None), self.outside)
+            leaks = leaks.drop_duplicates("song_a")
+            for song_id, path, rate in leaks[["song_a", "song_b", "bit_error_rate"]].itertuples(index=False):
+                self._reject(song_id, "unseen", "must stay unseen", f"bit error rate {rate:.3f} to {path}")
+            self.songs = self.songs.drop(index=leaks["song_a"].tolist())
+
+    def _fingerprints(self, folder: Path) -> Iterator[tuple[str, Fingerprint]]:
+        """Of every audio file in a folder, by its path."""
+        paths, _ = walk_folder(folder)
+        if not paths:
+            raise RecipeError(f"field 'unseen' is '{folder}': holds no audio file; correct the path")
+        found = [Work(path, FoundFile(str(folder), path), ()) for path in paths]
+        files = {}
+        for done in self.stage(HASH, found, reject_stage="unseen", cached=False):
+            if done.product is not None:
+                files[done.name] = FoundFile(str(folder), done.name, done.product.value["content_id"])
+        works = [Work(path, file, (file.content_id,)) for path, file in sorted(files.items())]
+        for done in self.stage(SURVEY, works, reject_stage="unseen"):
+            if done.product is not None:
+                yield f"{folder}/{done.name}", np.asarray(done.product.arrays["fingerprint"], np.uint32)
+
+    # ---- what is done with the rest
+
+    def balance(self) -> None:
+        """Genres like the reference's, by leaving songs out or by weights."""
+        before = self._genre_hours()
+        with self._step("balance"):
+            if self.reference is not None and len(self.songs):
+                songs = self.songs.reset_index(drop=True)
+                if self.recipe.balance == "weights":
+                    self.weights = song_weights(songs, self.reference, missing=self.recipe.missing_genres)
+                else:
+                    chosen = choose_songs(
+                        songs, self.reference, seed=self.recipe.seed, missing=self.recipe.missing_genres
+                    )
+                    rest = self.songs.index.difference(list(chosen.kept))
+                    detail = f"more of its genre than the reference lets in ('{chosen.limiting}' is the limit)"
+                    for song_id in rest:
+                        genre = self.songs.loc[song_id, "genre"]
+                        self._reject(song_id, "balance", "genre", f"{genre}: {detail}")
+                    self.songs = self.songs.loc[self.songs.index.difference(rest)]
+        shares = self.reference if isinstance(self.reference, Mapping) else None
+        self.facts["genres"] = {"before": before, "after": self._genre_hours(), "reference": shares}
+        if self.reference == "uniform":
+            share = 1 / max(1, len(self.facts["genres"]["after"]))
+            self.facts["genres"]["reference"] = dict.fromkeys(self.facts["genres"]["after"], share)
+
+    def _genre_hours(self) -> dict[str, float]:
+        if self.songs.empty:
+            return {}
+        weights = 1.0 if self.weights is None else self.songs["song_id"].map(self.weights)
+        hours = (self.songs["seconds"] * weights / 3600).groupby(self.songs["genre"]).sum()
+        return {str(genre): float(value) for genre, value in hours.items()}
+
+    def split(self) -> None:
+        """Every song in a split, every artist in one, and what is nearly the same on one side."""
+        if self.songs.empty:
+            reasons = Counter(f"{reject.stage}: {reject.reason}" for reject in self.rejects)
+            listed = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common(5))
+            raise BuildError(f"{self.corpus.folder}: no song is left ({listed}); loosen the settings")
+        start = time.monotonic()
+        songs = self.songs.reset_index(drop=True)
+        links = [link for link in self.links if set(link) <= set(self.songs.index)]
+        groups = merge_groups(artist_groups(songs, aliases=self.aliases), links)
+        recipe = self.recipe
+        splits = assign_splits(
+            songs,
+            groups,
+            None if recipe.hours is not None else recipe.shares or _DEFAULT_SHARES,
+            hours=recipe.hours,
+            seed=recipe.seed,
+            fixed=self.fixed,
+            previous=self.previous,
+            stratify=recipe.stratify,
+            missing="drop" if recipe.fixed == "musdb18" else "error",
+        )
+        self.songs = self.songs.assign(split=splits.astype("string"))
+        self.facts["splits"] = {
+            str(split): {
+                "songs": len(rows),
+                "hours": float(rows["seconds"].sum() / 3600),
+                "artists": int(groups[rows["song_id"]].nunique()),
+            }
+            for split, rows in self.songs.groupby("split")
+        }
+        prints = {(song_id, _MIXTURE): self.found[song_id].fingerprint for song_id in self.songs.index}
+        leaks = find_leaks(prints, dict(zip(self.songs.index, self.songs["split"], strict=True)), self.outside)
+        if len(leaks):
+            first = leaks.iloc[0]
+            raise BuildError(
+                f"{self.out}: song '{first['song_a']}' of split '{first['split_a']}' is nearly the same as "
+                f"'{first['song_b']}' of '{first['split_b']}' ({len(leaks)} such pairs); leave one of them out"
+            )
+        self.facts["leaks"] = {"within": 0, "unseen": 0}
+        self.wall_s["split"] = time.monotonic() - start
+
+    def cut(self) -> None:
+        """Clips, measured and gated."""
+        recipe = self.recipe
+        if recipe.clip_s is None:
+            return
+        with self._step("clips"):
+            clips = cut_clips(
+                self.songs.reset_index(drop=True),
+                length_s=recipe.clip_s,
+                hop_s=recipe.hop_s,
+                margin_s=recipe.margin_s,
+                per_song=recipe.per_song,
+                seed=recipe.seed,
+            )
+            has_clips = self.songs.index.isin(clips["song_id"])
+            self.facts["clips"] = {"in": len(clips), "songs_too_short": int((~has_clips).sum()), "dropped": {}}
+            measured = []
+            for song_id, rows in clips.groupby("song_id", sort=False):
+                inspection = self.inspection(str(song_id))
+                measured.append(inspection.measured(rows))
+            clips = pd.concat(measured) if measured else clips
+            if self.clip_gates and len(clips):
+                gated = apply_gates(clips, self.clip_gates)
+                self.facts["gates"] += [{**_report(report), "of": "clips"} for report in gated.reports]
+                reasons = Counter(json.loads(text)[0] for text in gated.reasons[~gated.kept])
+                self.facts["clips"]["dropped"] = dict(reasons)
+                clips = clips[gated.kept]
+            if recipe.test_clips is not None:
+                is_test = clips["split"] == "test"
+                if not is_test.any():
+                    raise RecipeError(f"field 'test_clips' is {recipe.test_clips}: no clip is in the split 'test'")
+                test = balanced_test_set(
+                    clips[is_test], count=recipe.test_clips, genres=recipe.test_genres, seed=recipe.seed
+                )
+                clips = clips[~is_test | clips.index.isin(test.index)]
+            self.clips = clips.drop(columns=["salient_fraction"], errors="ignore").reset_index(drop=True)
+
+    def link(self) -> None:
+        """The audio of the songs that are left, and their curves."""
+        kept = set()
+        for number, song_id in enumerate(self.songs.index, 1):
+            for row in self.corpus.song(song_id).values():
+                path = _path_in(row)
+                target = self.out / path
+                source = self.corpus.path_of(row)
+                if not (target.exists() and target.samefile(source)):
+                    take_file(source, target, link=self.recipe.audio == "link")
+                kept.add(path)
+            path = f"curves/{song_id}.npz"
+            with replacing(self.out / path) as file:
+                np.savez(file, allow_pickle=False, **self.inspection(song_id).curves())
+            kept.add(path)
+            self.progress("link", number, len(self.songs), 0)
+        for folder in ("audio", "curves"):
+            for found in sorted((self.out / folder).rglob("*")):
+                if found.is_file() and found.relative_to(self.out).as_posix() not in kept:
+                    found.unlink()
+                    with contextlib.suppress(OSError):  # the song's other stems are still there
+                        found.parent.rmdir()
+
+    def write(self) -> None:
+        """Tables, the stems table last: its existence means that the corpus is complete."""
+        stems = self.corpus.stems[self.corpus.stems["song_id"].isin(self.songs.index)].copy()
+        songs = self.songs.loc[stems["song_id"]]
+        rows = stems.astype(object).where(stems.notna(), None).to_dict("records")
+        stems["path"] = [_path_in({"root": row["root"], "path": row["path"]}) for row in rows]
+        stems["root"] = CORPUS_ROOT
+        for column in ("genre", "split"):
+            stems[column] = songs[column].to_numpy()
+        verdicts = [self.found[song_id].verdict for song_id in stems["song_id"]]
+        stems["grade"] = [verdict.grade for verdict in verdicts]
+        stems["reasons"] = [json.dumps(verdict.reasons, ensure_ascii=False) or None for verdict in verdicts]
+        measured = self._columns(stems)
+        stems[measured.columns] = stems[measured.columns].fillna(measured)
+        stems["weight"] = None if self.weights is None else stems["song_id"].map(self.weights).to_numpy()
+        tables = {"clips": self.clips, "stems": stems}
+        pairs, tracks = self.corpus.pairs, self.corpus.tracks
+        if pairs is not None:
+            tables["pairs"] = pairs[(pairs["status"] == "chosen") & pairs["song_id"].isin(self.songs.index)]
+        if tracks is not None:
+            wanted = set(self.songs.index)
+            if pairs is not None:
+                wanted |= set(tables["pairs"]["mixture_id"]) | set(tables["pairs"]["instrumental_id"])
+            tables["tracks"] = tracks[tracks["track_id"].isin(wanted)]
+        self.hours["kept"] = self._hours()
+        inputs = self.corpus.stems["content_id"].dropna().tolist()
+        record = self.corpus.folder / "run.json"
+        source = json.loads(record.read_text(encoding="utf-8")) if record.exists() else None
+        self.save(inputs, tables, corpus=str(self.corpus.folder), source=source, **self.facts)
+
+    def _columns(self, stems: pd.DataFrame) -> pd.DataFrame:
+        """What an import has not measured: columns of the stems table, for its rows."""
+        rows = []
+        for song_id, stem in zip(stems["song_id"], stems["stem"], strict=True):
+            found = self.found[song_id].measures[stem]
+            known = {name: math.nan if value is None else float(value) for name, value in found.items()}
+            is_silent = known["rms"] == 0
+            rows.append(
+                {
+                    "rms": known["rms"] / math.sqrt(known["channels"]),  # the table's is a channel's mean
+                    "loudness_lufs": math.nan if is_silent else known["loudness_lufs"],
+                    "active_fraction": 1 - known["silent_fraction"],
+                }
+            )
+        return pd.DataFrame(rows, index=stems.index, columns=["rms", "loudness_lufs", "active_fraction"])
+
+    # ---- keeping count
+
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        """Count and time a step between the stages."""
+        start, rejects, songs = time.monotonic(), len(self.rejects), len(self.songs)
+        yield
+        self.counts[name] = {"in": songs, "kept": len(self.songs), "rejected": len(self.rejects) - rejects}
+        self.wall_s[name] = time.monotonic() - start
+
+    def _reject(self, song_id: str, stage: str, reason: str, detail: str) -> None:
+        rows = self.corpus.song(song_id)
+        path = str((rows.get(_MIXTURE) or next(iter(rows.values())))["path"])
+        self.rejects.append(Reject(song_id, path, stage, reason, detail))
+
+    def _hours(self) -> float:
+        return float(self.songs["seconds"].sum()) / 3600
+
+
+def _splits_of(name: str | None) -> dict[str, str]:
+    """The splits of an earlier result."""
+    if name is None:
+        return {}
+    songs = songs_of(Corpus.open(Path(name)).stems)
+    known = songs[songs["split"].notna()]
+    return dict(zip(known["song_id"], known["split"], strict=True))
+
+
+def _titles(corpus: Corpus) -> dict[str, str]:
+    """Song titles, where the corpus has a tracks table."""
+    if corpus.tracks is None:
+        return {}
+    known = corpus.tracks[corpus.tracks["title"].notna()]
+    return dict(zip(known["track_id"], known["title"], strict=True))
+
+
+def _path_in(row: Row) -> str:
+    """Where a stem lies in the new corpus: as before, below its root's name if it had one."""
+    path = str(row["path"])
+    return path if row["root"] == CORPUS_ROOT else f"audio/{row['root']}/{path}"
+
+
+def _report(report: GateReport) -> dict[str, Any]:
+    """A gate's distribution as JSON."""
+    gate = report.gate
+    return {
+        "name": str(gate),
+        "measure": gate.measure,
+        "stem": gate.stem,
+        "minimum": gate.minimum,
+        "maximum": gate.maximum,
+        "edges": report.edges.tolist(),
+        "counts": report.counts.tolist(),
+        "kept": report.kept,
+        "dropped": report.dropped,
+        "unknown": report.unknown,
+    }

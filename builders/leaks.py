@@ -1,0 +1,98 @@
+"""The leak audit: what is nearly the same in two splits of a corpus, or in a folder that must stay unseen.
+
+It listens to the audio itself, and takes nothing from the tables but the splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from builders.scan import walk_folder
+from curation.chromaprint import Fingerprint, PcmStream, open_stream
+from curation.leaks import EXTERNAL, find_leaks
+from manifests.audio import blocks, probe
+from manifests.corpus import Corpus
+from manifests.errors import AudioError, BuildError, StemloomError
+
+_MIXTURE = "mixture"
+
+
+def find_corpus_leaks(
+    corpus: Corpus,
+    unseen: Sequence[Path] = (),
+    progress: Callable[[str, int, int, int], None] = lambda stage, done, total, found: None,
+) -> Iterator[str]:
+    """Say what of a corpus is in two splits, or must stay unseen.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        Mixtures are compared, whose rows name their splits; a song without a split can leak into `unseen` only.
+    unseen : sequence of Path
+        Folders with audio files, such as a test set.
+    progress : callable, optional
+        Called with ``"leaks"``, files done, files in all, and unreadable ones so far.
+
+    Yields
+    ------
+    str
+        One line for each leak, and for each file that cannot be heard.
+
+    Raises
+    ------
+    BuildError
+        If an unseen folder is not there or has no audio file.
+    """
+    mixtures = {song_id: corpus.song(song_id).get(_MIXTURE) for song_id in corpus.songs()}
+    rows = {song_id: row for song_id, row in mixtures.items() if row is not None}
+    splits: dict[str, str | None] = {song_id: row["split"] for song_id, row in rows.items()}
+    outside = [path for folder in unseen for path in _audio_files(folder)]
+    if len(set(splits.values()) - {None}) < 2 and not outside:
+        return
+    total, failed = len(splits) + len(outside), 0
+    prints: dict[tuple[str, str], Fingerprint] = {}
+    external: dict[str, Fingerprint] = {}
+    for done, song_id in enumerate(rows):
+        progress("leaks", done, total, failed)
+        try:
+            prints[song_id, _MIXTURE] = _fingerprint(corpus.path_of(rows[song_id]))
+        except StemloomError as error:
+            failed += 1
+            yield f"{error} (left out of the leak audit)"
+    for done, path in enumerate(outside, len(rows)):
+        progress("leaks", done, total, failed)
+        try:
+            external[str(path)] = _fingerprint(path)
+        except StemloomError as error:
+            failed += 1
+            yield f"{error} (left out of the leak audit)"
+    progress("leaks", total, total, failed)
+    leaks = find_leaks(prints, {song_id: splits[song_id] for song_id, _ in prints}, external)
+    for leak in leaks.to_dict("records"):
+        other = f"song '{leak['song_b']}' of split '{leak['split_b']}'"
+        if leak["split_b"] == EXTERNAL:
+            other = str(leak["song_b"])
+        where = "no split" if splits[leak["song_a"]] is None else f"split '{leak['split_a']}'"
+        yield (
+            f"{corpus.folder}: song '{leak['song_a']}' of {where} is nearly the same as {other} "
+            f"(bit error rate {leak['bit_error_rate']:.3f}); leave one of them out, or put both in one split"
+        )
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    try:
+        paths, _ = walk_folder(folder)
+    except AudioError as error:
+        raise BuildError(str(error)) from error
+    if not paths:
+        raise BuildError(f"{folder}: holds no audio file to compare with; correct the path")
+    return [folder / path for path in paths]
+
+
+def _fingerprint(path: Path) -> Fingerprint:
+    pcm, prints = PcmStream(probe(path).sample_rate), open_stream()
+    for block in blocks(path):
+        prints.add(pcm.add(block))
+    prints.add(pcm.finish())
+    return prints.finish()
