@@ -40,7 +40,7 @@ from builders.recipe import CurateRecipe
 from builders.scan import FoundFile
 from builders.triplet import TripletItem, write_triplet
 from curation.chromaprint import fingerprint, to_pcm
-from curation.leaks import find_duplicates
+from curation.leaks import DUPLICATE_OVERLAP, find_duplicates
 from manifests.audio import content_id, quantise, read, write
 from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.tables import frame_of, write_table
@@ -51,9 +51,12 @@ SAME_AUDIO = {"mix", "mix_remaster", "duplicate", "radio_edit", "mislabelled_ins
 
 # What each defect is called in a song's reasons, and which cases have it.
 DEFECTS = {
-    "voices in the accompaniment": (("voices in", "not in the mixture"), {"voices", "mislabelled", "backing"}),
+    "voices in the accompaniment": (
+        ("voices in the accompaniment", "not in the mixture"),
+        {"voices", "mislabelled", "backing"},
+    ),
     "no singing": (("no singing",), {"nosinging", "mislabelled"}),
-    "accompaniment in the vocals": (("accompaniment in",), {"misaligned"}),
+    "accompaniment in the vocals": (("accompaniment in the vocals",), {"misaligned"}),
 }
 
 
@@ -225,10 +228,13 @@ def judge_duplicates(catalogs: list[Path], jobs: int) -> None:
     for catalog in catalogs:
         with (catalog / "truth/releases.csv").open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["has_vocals"] == "1"]
+        # another mix of the same recording is neither the same audio nor another
+        rows = [row for row in rows if row["kind"] != "mix_master_real"]
         takes = {row["path"]: row["song_id"] if row["kind"] in SAME_AUDIO else row["path"] for row in rows}
         with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
             prints = dict(zip(takes, pool.map(release_print, [catalog / path for path in takes]), strict=True))
         pairs = find_duplicates({(path, "mixture"): items for path, items in prints.items()})
+        pairs = pairs[pairs["overlap_fraction"] >= DUPLICATE_OVERLAP]
         is_same = [takes[a] == takes[b] for a, b in zip(pairs["song_a"], pairs["song_b"], strict=True)]
         groups = Counter(takes.values())
         wanted += sum(count * (count - 1) // 2 for count in groups.values())

@@ -35,7 +35,7 @@ from curation.clips import balanced_test_set, cut_clips
 from curation.defects import Verdict
 from curation.gates import GateReport, apply_gates, parse_gates
 from curation.genres import normalise_genres
-from curation.leaks import MAX_DUPLICATE_ERROR_RATE, find_duplicates, find_leaks
+from curation.leaks import DUPLICATE_OVERLAP, MAX_DUPLICATE_ERROR_RATE, find_duplicates, find_leaks
 from curation.matching import MAX_BIT_ERROR_RATE
 from curation.songs import songs_of
 from curation.splits import assign_splits
@@ -48,7 +48,6 @@ from manifests.schemas import GRADES
 from manifests.tables import TableFormat, empty_table
 
 _MIXTURE = "mixture"
-_DUPLICATE_OVERLAP = 0.5
 _DEFAULT_SHARES = {"train": 0.97, "validation": 0.03}
 
 
@@ -270,9 +269,7 @@ class _Run(Run):
         with self._step("duplicates"):
             self.links = list(zip(near["song_a"], near["song_b"], strict=True))
             # an excerpt in common (a sample, a jingle) makes no duplicate, but must not be in two splits
-            lengths = {song_id: len(print_) for (song_id, _), print_ in prints.items()}
-            shorter = np.minimum(near["song_a"].map(lengths), near["song_b"].map(lengths))
-            is_whole = near["overlap_items"] >= _DUPLICATE_OVERLAP * shorter
+            is_whole = near["overlap_fraction"] >= DUPLICATE_OVERLAP
             same = near[is_whole & (near["bit_error_rate"] <= MAX_DUPLICATE_ERROR_RATE)]
             if self.recipe.duplicates == "keep" or same.empty:
                 return

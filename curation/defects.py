@@ -221,11 +221,15 @@ def judge(
     defects: list[tuple[int, str]] = []
     grades = np.zeros(seconds, np.int8)
 
+    leaked = 0
     if len(leakage_db) and heard.any():
         song_db = 10 * np.log10(np.mean(10 ** (np.asarray(leakage_db, np.float64)[heard] / 10)))
-        defects.append((_step(song_db, LEAKAGE_DB), f"accompaniment in the vocals at {song_db:.0f} dB"))
+        leaked = _step(song_db, LEAKAGE_DB)
+        defects.append((leaked, f"accompaniment in the vocals at {song_db:.0f} dB"))
         grades = np.maximum(grades, np.where(heard, np.digitize(leakage_db, LEAKAGE_DB), 0).astype(np.int8))
-    if len(excess):
+    if len(excess) and leaked < GRADES.index(
+        "C"
+    ):  # what is in the vocals is missing in the mixture's accompaniment
         share = float(np.sum(excess))
         grade = _step(share, EXCESS_SHARE)
         defects.append((grade, f"{share:.1%} of the accompaniment is not in the mixture"))
