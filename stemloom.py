@@ -19,12 +19,13 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
 from importlib import metadata as distributions
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import App, Parameter, validators
@@ -218,6 +219,7 @@ def curate(
     out
         The new corpus' folder. The same command resumes a run that was stopped.
     """
+    from builders.check import read_record
     from builders.curate import CurateBuilder
     from manifests.corpus import Corpus
 
@@ -245,6 +247,8 @@ def curate(
     assert curated.rejected is not None
     assert curated.clips is not None
     without = len(mixtures) - curated.clips["song_id"].nunique()
+    for gate in read_record(out / "run.json")["gates"]:
+        table.add_row(f"gate {gate['name']}", f"{gate['kept']} pass, {gate['dropped']} do not\n{_drawn(gate)}")
     table.add_row("clips", f"{len(curated.clips)}" + (f" ({without} songs have none)" if without else ""))
     for (stage, reason), rows in curated.rejected.groupby(["stage", "reason"]):
         table.add_row(f"left out: {stage}", f"{len(rows)} {reason}")
@@ -467,6 +471,23 @@ def _say_plan(folder: Path, limit: int | None) -> int:
         f"{folder}: {len(paths[:limit])} audio files would be scanned, {len(rejects)} other entries left out"
     )
     return 0
+
+
+def _drawn(gate: dict[str, Any]) -> str:
+    """The distribution that a gate cuts, from its lowest to its highest value, with a bar where it cuts."""
+    edges, counts = gate["edges"], gate["counts"]
+    if not counts:
+        return "no values"
+    threshold = gate["maximum"] if gate["minimum"] is None else gate["minimum"]
+    cut = min(range(len(edges)), key=lambda place: abs(edges[place] - threshold))
+    sides = [_bars(counts[:cut], max(counts)), _bars(counts[cut:], max(counts))]
+    return f"{edges[0]:.3g} {'│'.join(sides)} {edges[-1]:.3g}"
+
+
+def _bars(counts: Sequence[int], highest: int) -> str:
+    """Two bins a character."""
+    pairs = [max(counts[place : place + 2]) for place in range(0, len(counts), 2)]
+    return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * count / highest)] for count in pairs)
 
 
 def _summary(title: str) -> Table:

@@ -33,7 +33,7 @@ from curation.balance import choose_songs, song_weights
 from curation.chromaprint import Fingerprint
 from curation.clips import balanced_test_set, cut_clips
 from curation.defects import Verdict
-from curation.gates import GateReport, apply_gates, parse_gates
+from curation.gates import EVERY_STEM, Gate, GateReport, apply_gates, parse_gates
 from curation.genres import normalise_genres
 from curation.leaks import DUPLICATE_OVERLAP, MAX_DUPLICATE_ERROR_RATE, find_duplicates, find_leaks
 from curation.matching import MAX_BIT_ERROR_RATE
@@ -239,11 +239,16 @@ class _Run(Run):
         with self._step("gate"):
             if not self.gates or self.songs.empty:
                 return
-            gated = apply_gates(self._measures(), self.gates)
+            measures = self._measures()
+            gated = apply_gates(measures, self.gates)
             self.facts["gates"] += [_report(report) for report in gated.reports]
             for song_id, reasons in gated.reasons[~gated.kept].items():
-                listed = json.loads(reasons)
-                self._reject(str(song_id), "gate", listed[0], "; ".join(listed))
+                values = {str(name): float(value) for name, value in measures.loc[[song_id]].iloc[0].items()}
+                failed = [
+                    gate for gate in self.gates if any(text.startswith(gate.name) for text in json.loads(reasons))
+                ]
+                found = "; ".join(f"{gate}: {_values_of(gate, values)}" for gate in failed)
+                self._reject(str(song_id), "gate", json.loads(reasons)[0], found)
             self.songs = self.songs[gated.kept.reindex(self.songs.index)]
 
     def _measures(self) -> pd.DataFrame:
@@ -540,6 +545,14 @@ def _path_in(row: Row) -> str:
     """Where a stem lies in the new corpus: as before, below its root's name if it had one."""
     path = str(row["path"])
     return path if row["root"] == CORPUS_ROOT else f"audio/{row['root']}/{path}"
+
+
+def _values_of(gate: Gate, measures: Mapping[str, float]) -> str:
+    """What a gate saw of a song."""
+    names = [f"{gate.measure}_{gate.stem}"]
+    if gate.stem == EVERY_STEM:
+        names = [name for name in measures if name.startswith(f"{gate.measure}_")]
+    return ", ".join(f"{name.removeprefix(f'{gate.measure}_')} {measures[name]:.4g}" for name in names)
 
 
 def _report(report: GateReport) -> dict[str, Any]:

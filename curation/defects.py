@@ -8,7 +8,7 @@ leakage   The part of the vocals that the accompaniment predicts through one lin
           subtracted one sample out of place leaks at -9 to -4 dB, a half-wave-rectified spectral difference at
           -28 to -17 dB, a difference through the fitted transfer function below -26 dB.
 excess    The part of the accompaniment that is louder than the mixture that should contain it: backing vocals that
-          only the instrumental release has, another take. Of right pairs 0.1 to 0.4 % of the energy are
+          only the instrumental release has, another take. Of right pairs 0.1 to 0.6 % of the energy are
           cancelled that much by chance, of instrumentals with other voices 1 to 10 %.
 level     How loud the vocals are over the mixture while they sound. The difference of two releases without singing
           is their codecs' noise.
@@ -57,7 +57,7 @@ LEAKAGE_DB = (-25.0, -18.0, -12.0)
 NOISE_DB, FAINT_DB = -20.0, -8.0
 """Vocals that never are louder than this over the mixture: noise; or noise unless a voice is heard in them."""
 
-EXCESS_SHARE = (0.004, 0.005, 0.006)
+EXCESS_SHARE = (0.005, 0.0065, 0.008)
 """Accompaniment that the mixture has not: grades as for `LEAKAGE_DB`."""
 
 STRAY_SHARE = (0.06, 0.10, 0.15)

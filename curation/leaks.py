@@ -56,8 +56,8 @@ EXTERNAL = "external"
 """What the external set is called as a split."""
 MAX_DUPLICATE_ERROR_RATE = 0.12
 DUPLICATE_OVERLAP = 0.15
-"""Songs that share less of the shorter one share a sample or a jingle: one is no copy of the other. Radio edits, where
-bars are missing, share 17 % and more of one piece with their songs; an a cappella and a remix shared 9 %."""
+"""Songs that share less of the shorter one share a sample or a jingle: one is no copy of the other. Radio edits,
+where bars are missing, share 17 % and more with their songs in one piece; an a cappella and a remix shared 9 %."""
 
 _MIN_VOTES, _VOTES_OF_A_WHOLE = 2, 3
 _OFFSETS_PER_PAIR = 3

@@ -172,6 +172,9 @@ def test_gates_leave_out_songs_and_keep_their_distribution(corpus: Corpus, tmp_p
     limit = sorted(levels.values())[2] + 1e-9
     gated = curate(corpus, tmp_path / "gated", gates=(f"vocals.rms >= {limit:.12f}",))
     assert gated.songs() == sorted(name for name, level in levels.items() if level >= limit)
+    assert gated.rejected is not None
+    (quiet,) = gated.rejected.loc[gated.rejected["id"] == min(levels, key=levels.__getitem__), "detail"]
+    assert quiet.endswith(f": vocals {min(levels.values()):.4g}")
     run = json.loads((gated.folder / "run.json").read_text())
     (gate,) = run["gates"]
     assert (gate["kept"], gate["dropped"], sum(gate["counts"])) == (3, 3, 6)

@@ -38,6 +38,9 @@ def test_flags_and_a_config_set_the_recipe(
     code, said, err = run(capsys, *words, "--clip-gates", "*.rms >= 0.0001", "voiced_fraction >= 0")
     assert (code, err) == (0, "")
     assert "2 (0.01 h; grades" in said
+    assert "gate vocals.rms >= 0.0001" in said
+    assert "2 pass, 0 do not" in said
+    assert "│█" in said.replace(" ", "")
     recipe = json.loads((out / "recipe.json").read_text())["recipe"]
     assert (recipe["clip_s"], recipe["shares"]) == (3, {"train": 0.5, "test": 0.5})
     assert recipe["gates"] == ["vocals.rms >= 0.0001"]
