@@ -221,10 +221,9 @@ def curate(
     """
     from builders.check import read_record
     from builders.curate import CurateBuilder
-    from manifests.corpus import Corpus
 
     if dry_run:
-        songs = len(Corpus.open(corpus).songs()[:limit])
+        songs = CurateBuilder(out, recipe, jobs=jobs, limit=limit).plan(corpus)
         console.print(f"{corpus}: {songs} songs would be inspected, then curated into {out}")
         return 0
     with _progress() as progress:

@@ -110,6 +110,7 @@ class CatalogBuilder:
         with BuildLock(self.out):
             run = _Run(self, folder)
             run.claim_folder()
+            run.remove_temporary_files()
             rows, prints = run.scan()
             run.refuse_emptied(rows)
             run.forget_result()

@@ -104,12 +104,14 @@ def check_build(
         if "pairs" in tables:
             problems += _pair_problems(build, tables["stems"], tables["pairs"], tables.get("rejected"))
         problems += _stray_files(build, tables["stems"])
-        songs = corpus.songs()
+        if "clips" in tables:
+            problems += _clip_problems(build, tables["stems"], tables["clips"])
+        songs, known = corpus.songs(), len(problems)
         for done, song_id in enumerate(songs):
             progress("check", done, len(songs), len(problems))
             problems += _song_problems(corpus, song_id, wanted)
         progress("check", len(songs), len(songs), len(problems))
-        if not problems:  # damaged audio would only be told again
+        if len(problems) == known:  # damaged audio would only be told again
             problems += find_corpus_leaks(corpus, unseen, progress)
     return [_one_line(problem) for problem in problems]
 
@@ -323,6 +325,30 @@ def _pair_problems(
     for pair_id, mixture_path in chosen.loc[~is_written, ["pair_id", "mixture_path"]].itertuples(index=False):
         if mixture_path not in failed and rejected is not None:
             yield f"{pairs_path}: chosen pair '{pair_id}' has neither stems nor a row in 'rejected'; {_FIX}"
+
+
+def _clip_problems(build: Path, stems: pd.DataFrame, clips: pd.DataFrame) -> Iterator[str]:
+    """Clips of songs that are not there, in another split than their song, or beyond its end."""
+    path = find_table(build, "clips")
+    songs = stems.groupby("song_id").agg({"num_frames": "min", "split": "first"})
+    of_song = songs.reindex(clips["song_id"])
+    ends = (clips["start_frame"] + clips["num_frames"]).to_numpy(dtype=np.int64)
+    lengths = of_song["num_frames"].to_numpy(dtype=np.float64, na_value=np.nan)
+    for clip, is_known, is_late, split in zip(
+        clips.to_dict("records"),
+        ~np.isnan(lengths),
+        ends > lengths,
+        of_song["split"],
+        strict=True,
+    ):
+        where = f"{path}: clip '{clip['clip_id']}'"
+        if not is_known:
+            yield f"{where}: its song '{clip['song_id']}' is not in the stems table; {_FIX}"
+        elif is_late:
+            yield f"{where}: ends after its song '{clip['song_id']}'; {_FIX}"
+        elif (None if pd.isna(split) else split) != (None if pd.isna(clip["split"]) else clip["split"]):
+            found, wanted = clip["split"], f"that of its song '{clip['song_id']}' is '{split}'"
+            yield f"{where}: its split is '{found}', {wanted}; {_FIX}"
 
 
 def _stray_files(build: Path, stems: pd.DataFrame) -> Iterator[str]:

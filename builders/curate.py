@@ -7,12 +7,14 @@ link, write. What is known about songs is decided by `curation`; here it is done
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from builders.cache import BuildLock
+from builders.check import read_record
 from builders.engine import LocalEngine
 from builders.inspection import INSPECT_VERSION, Inspection, InspectItem, inspect_song, load_witness
 from builders.recipe import CurateRecipe
@@ -29,23 +32,36 @@ from builders.run import FAILURES, Progress, Run, silent
 from builders.scan import HASH, SURVEY, FoundFile, Reject, walk_folder
 from builders.stage import Engine, Stage, Work
 from curation.artists import artist_groups, merge_groups
-from curation.balance import choose_songs, song_weights
+from curation.balance import checked_shares, choose_songs, song_weights
 from curation.chromaprint import Fingerprint
-from curation.clips import balanced_test_set, cut_clips
+from curation.clips import NO_GENRE, balanced_test_set, cut_clips
 from curation.defects import Verdict
 from curation.gates import EVERY_STEM, Gate, GateReport, apply_gates, parse_gates
 from curation.genres import normalise_genres
 from curation.leaks import DUPLICATE_OVERLAP, MAX_DUPLICATE_ERROR_RATE, find_duplicates, find_leaks
 from curation.matching import MAX_BIT_ERROR_RATE
+from curation.measures import Measures
 from curation.songs import songs_of
 from curation.splits import assign_splits
-from manifests.audio import content_id
+from manifests.audio import AUDIO_SUFFIXES
 from manifests.corpus import CORPUS_ROOT, Corpus, Row
-from manifests.errors import BuildError, RecipeError
+from manifests.errors import BuildError, RecipeError, did_you_mean
 from manifests.exports.placing import take_file
 from manifests.files import replacing
 from manifests.schemas import GRADES
 from manifests.tables import TableFormat, empty_table
+
+log = logging.getLogger(__name__)
+
+SONG_MEASURES = {
+    *(field.name for field in dataclasses.fields(Measures) if field.name != "num_frames"),
+    *("active_fraction", "residual_db"),
+}
+"""What gates on songs can be on, of each stem."""
+
+ROW_MEASURES = frozenset({"voiced_fraction", "salient_fraction"})
+CLIP_MEASURES = {"rms", *ROW_MEASURES}
+"""What gates on clips can be on: the clip as a whole, or each stem."""
 
 _MIXTURE = "mixture"
 _DEFAULT_SHARES = {"train": 0.97, "validation": 0.03}
@@ -110,15 +126,11 @@ class CurateBuilder:
             If the folder belongs to another recipe or another running build, the folders lie in each other, no
             song is left, or the disk refuses.
         """
-        if self.limit is not None and self.limit < 1:
-            raise RecipeError(f"limit is {self.limit}; give the number of songs, at least 1, or None for all")
-        corpus = Corpus.open(folder)
-        source, out = folder.resolve(), self.out.resolve()
-        if source == out or source in out.parents or out in source.parents:
-            raise BuildError(f"{self.out}: lies in {folder}, or around it; choose an --out folder apart from it")
+        run = self._open(folder)
+        refuse_taken(self.out, folder)
         with BuildLock(self.out):
-            run = _Run(self, corpus)
             run.claim_folder()
+            run.remove_temporary_files()
             run.inspect()
             run.grade()
             run.gate()
@@ -131,6 +143,60 @@ class CurateBuilder:
             run.link()
             run.write()
         return Corpus.open(self.out)
+
+    def plan(self, folder: Path) -> int:
+        """Check all settings that can be checked without listening, and write nothing.
+
+        Parameters
+        ----------
+        folder : Path
+            As for `build`.
+
+        Returns
+        -------
+        int
+            How many songs would be inspected.
+
+        Raises
+        ------
+        TableError, RecipeError, BuildError
+            As for `build`.
+        """
+        run = self._open(folder)
+        refuse_taken(self.out, folder)
+        return len(run.songs)
+
+    def _open(self, folder: Path) -> _Run:
+        if self.limit is not None and self.limit < 1:
+            raise RecipeError(f"limit is {self.limit}; give the number of songs, at least 1, or None for all")
+        source, out = folder.resolve(), self.out.resolve()
+        if source == out or source in out.parents or out in source.parents:
+            raise BuildError(f"{self.out}: lies in {folder}, or around it; choose an --out folder apart from it")
+        return _Run(self, Corpus.open(folder))
+
+
+def refuse_taken(out: Path, source: Path) -> None:
+    """Raise `BuildError` if a folder holds anything but an earlier curation of the same corpus."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise BuildError(f"{out}: is a file; choose another --out folder")
+    path = out / "recipe.json"
+    if not path.exists():
+        others = sorted(entry.name for entry in out.iterdir() if entry.name not in (".lock", ".cache"))
+        if others:
+            raise BuildError(
+                f"{out}: already holds '{others[0]}', and nothing is overwritten; choose a new --out folder"
+            )
+        return
+    record = read_record(path)
+    if record.get("builder") != "curate":
+        raise BuildError(f"{out}: holds a build of '{record.get('builder')}'; choose another --out folder")
+    if record.get("source") != str(source.resolve()):
+        raise BuildError(
+            f"{out}: was made of {record.get('source')}, and this is {source.resolve()}; choose another --out "
+            f"folder, or, if the corpus was moved, correct 'source' in {path}"
+        )
 
 
 @dataclass
@@ -153,7 +219,17 @@ class _Run(Run):
         self.recipe = recipe
         self.corpus = corpus
         # settings that are wrong are told before hours of work
-        self.gates, self.clip_gates = parse_gates(recipe.gates), parse_gates(recipe.clip_gates)
+        stems = sorted(set(corpus.stems["stem"]))
+        self.gates = _known_gates("gates", recipe.gates, stems, SONG_MEASURES)
+        self.clip_gates = _known_gates("clip_gates", recipe.clip_gates, stems, CLIP_MEASURES)
+        if recipe.shares is not None:
+            checked_shares(recipe.shares, "field 'shares'")
+        if recipe.per_song == "one" and recipe.hop_s is not None:
+            raise RecipeError(f"field 'hop_s' is {recipe.hop_s}, and one clip per song has no hop; leave it out")
+        if recipe.test_clips is not None and "test" not in (recipe.shares or recipe.hours or {}):
+            raise RecipeError(
+                f"field 'test_clips' is {recipe.test_clips}, and no split is called 'test'; give it a share"
+            )
         self.reference = None if recipe.reference is None else read_reference(recipe.reference)
         self.fixed, self.aliases = read_fixed(recipe.fixed), read_aliases(recipe.aliases)
         self.previous = _splits_of(recipe.previous)
@@ -183,13 +259,24 @@ class _Run(Run):
 
     # ---- what is heard
 
+    def claim_folder(self) -> None:
+        """Write whose work the folder holds. Other settings are welcome: every run writes all tables anew."""
+        if not (self.out / "recipe.json").exists():
+            self._write_recipe()
+
+    def _write_recipe(self) -> None:
+        source = str(self.corpus.folder.resolve())
+        text = json.dumps(
+            {"builder": "curate", "recipe": self.settings, "source": source}, indent=2, sort_keys=True
+        )
+        with replacing(self.out / "recipe.json") as file:
+            file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
+
     def inspect(self) -> None:
-        """Every song measured; those that cannot be read are left out."""
+        """Every song measured; those whose files cannot be read, or are not what their rows say, are left out."""
         stage = self._inspection()
-        works = [
-            Work(song_id, item, item.content_ids)
-            for song_id, item in ((song_id, self._item(song_id)) for song_id in self.songs.index)
-        ]
+        items = self._items()
+        works = [Work(song_id, item, item.content_ids) for song_id, item in items.items()]
         keys = {work.name: stage.key(work.content_ids) for work in works}
         for done in self.stage(stage, works, reject_stage=None):
             if done.failure is not None:
@@ -205,13 +292,37 @@ class _Run(Run):
         witness = self.recipe.witness
         return Stage("inspect", INSPECT_VERSION, partial(inspect_song, witness=witness), {"witness": witness})
 
-    def _item(self, song_id: str) -> InspectItem:
-        stems = self.corpus.song(song_id)
-        files = []
-        for name, row in stems.items():
+    def _items(self) -> dict[str, InspectItem]:
+        """Songs whose files are there as their rows say, by the bytes themselves."""
+        rows = {
+            f"{song_id}/{stem}": (song_id, stem, row)
+            for song_id in self.songs.index
+            for stem, row in self.corpus.song(song_id).items()
+        }
+        files = {}
+        for name, (_, _, row) in rows.items():
             path = self.corpus.path_of(row)
-            files.append((name, FoundFile(str(path.parent), path.name, row["content_id"] or content_id(path))))
-        return InspectItem(song_id, tuple(files))
+            files[name] = FoundFile(str(path.parent), path.name)
+        works = [Work(name, file, ()) for name, file in files.items()]
+        wrong: dict[str, tuple[str, str]] = {}
+        for done in self.stage(HASH, works, reject_stage=None, cached=False):
+            song_id, stem, row = rows[done.name]
+            if done.failure is not None:
+                wrong[song_id] = (FAILURES[done.failure.kind], done.failure.detail)
+                continue
+            assert done.product is not None
+            found = done.product.value["content_id"]
+            files[done.name] = replace(files[done.name], content_id=found)
+            if row["content_id"] not in (None, found):
+                detail = f"{files[done.name].location}: content_id is {found}, and the stems table says "
+                wrong[song_id] = ("changed", f"{detail}{row['content_id']}; run 'stemloom check' on the source")
+        for song_id in sorted(wrong):
+            self._reject(song_id, "inspect", *wrong[song_id])
+        stems: dict[str, list[tuple[str, FoundFile]]] = {}
+        for name, (song_id, stem, _) in rows.items():
+            if song_id not in wrong:
+                stems.setdefault(song_id, []).append((stem, files[name]))
+        return {song_id: InspectItem(song_id, tuple(found)) for song_id, found in stems.items()}
 
     def inspection(self, song_id: str) -> Inspection:
         """What the cache holds of a song."""
@@ -342,7 +453,14 @@ class _Run(Run):
                     detail = f"more of its genre than the reference lets in ('{chosen.limiting}' is the limit)"
                     for song_id in rest:
                         genre = self.songs.loc[song_id, "genre"]
-                        self._reject(song_id, "balance", "genre", f"{genre}: {detail}")
+                        is_wanted = self.reference == "uniform" or genre in self.reference
+                        is_wanted = is_wanted and genre not in NO_GENRE
+                        self._reject(
+                            song_id,
+                            "balance",
+                            "genre",
+                            f"{genre}: {detail if is_wanted else 'the reference has none of it'}",
+                        )
                     self.songs = self.songs.loc[self.songs.index.difference(rest)]
         shares = self.reference if isinstance(self.reference, Mapping) else None
         self.facts["genres"] = {"before": before, "after": self._genre_hours(), "reference": shares}
@@ -365,13 +483,25 @@ class _Run(Run):
             raise BuildError(f"{self.corpus.folder}: no song is left ({listed}); loosen the settings")
         start = time.monotonic()
         songs = self.songs.reset_index(drop=True)
+        named = songs["artist"].notna() | songs["album_artist"].notna()
+        self.facts["songs_without_artist"] = int((~named).sum())
+        if not named.all():
+            log.warning(
+                "%d of %d songs name no artist: each is taken for an artist of its own",
+                self.facts["songs_without_artist"],
+                len(songs),
+            )
         links = [link for link in self.links if set(link) <= set(self.songs.index)]
         groups = merge_groups(artist_groups(songs, aliases=self.aliases), links)
         recipe = self.recipe
+        shares = None if recipe.hours is not None else recipe.shares or _DEFAULT_SHARES
+        if shares is _DEFAULT_SHARES and groups.nunique() < len(shares):
+            log.warning("all songs are of one artist: they are all in the split 'train'")
+            shares = {"train": 1.0}
         splits = assign_splits(
             songs,
             groups,
-            None if recipe.hours is not None else recipe.shares or _DEFAULT_SHARES,
+            shares,
             hours=recipe.hours,
             seed=recipe.seed,
             fixed=self.fixed,
@@ -452,9 +582,11 @@ class _Run(Run):
                 np.savez(file, allow_pickle=False, **self.inspection(song_id).curves())
             kept.add(path)
             self.progress("link", number, len(self.songs), 0)
-        for folder in ("audio", "curves"):
+        # of songs that an earlier run had; a person's own notes stay
+        for folder, suffixes in (("audio", AUDIO_SUFFIXES), ("curves", {".npz"})):
             for found in sorted((self.out / folder).rglob("*")):
-                if found.is_file() and found.relative_to(self.out).as_posix() not in kept:
+                is_ours = found.is_file() and found.suffix.lower() in suffixes
+                if is_ours and found.relative_to(self.out).as_posix() not in kept:
                     found.unlink()
                     with contextlib.suppress(OSError):  # the song's other stems are still there
                         found.parent.rmdir()
@@ -487,6 +619,7 @@ class _Run(Run):
         inputs = self.corpus.stems["content_id"].dropna().tolist()
         record = self.corpus.folder / "run.json"
         source = json.loads(record.read_text(encoding="utf-8")) if record.exists() else None
+        self._write_recipe()
         self.save(inputs, tables, corpus=str(self.corpus.folder), source=source, **self.facts)
 
     def _columns(self, stems: pd.DataFrame) -> pd.DataFrame:
@@ -522,6 +655,24 @@ class _Run(Run):
 
     def _hours(self) -> float:
         return float(self.songs["seconds"].sum()) / 3600
+
+
+def _known_gates(
+    field: str, texts: Sequence[str], stems: Sequence[str], measures: Collection[str]
+) -> tuple[Gate, ...]:
+    """Gates of a recipe's field, on what is measured there."""
+    gates = parse_gates(texts)
+    for gate in gates:
+        of_row = gate.measure in ROW_MEASURES
+        if gate.measure not in measures or of_row != (gate.stem is None):
+            listed = ", ".join(name if name in ROW_MEASURES else f"STEM.{name}" for name in sorted(measures))
+            raise RecipeError(f"field '{field}': '{gate}' is none of what is measured there: {listed}")
+        if gate.stem not in (None, EVERY_STEM, *stems):
+            raise RecipeError(
+                f"field '{field}': '{gate}' is on the stem '{gate.stem}'{did_you_mean(str(gate.stem), stems)}; the "
+                f"corpus has {', '.join(stems)}"
+            )
+    return gates
 
 
 def _splits_of(name: str | None) -> dict[str, str]:

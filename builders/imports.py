@@ -91,6 +91,7 @@ class ImportBuilder:
         with BuildLock(self.out):
             run = _Run(self, folder, left_out)
             run.claim_folder()
+            run.remove_temporary_files()
             hashed = run.hash(found)
             run.forget_result()
             stems, tracks = run.take(hashed)

@@ -265,7 +265,14 @@ def inspect_song(item: InspectItem, witness: str | None = None) -> Product:
 
 def _testimony(witnesses: Sequence[Witness], audio: Audio) -> npt.NDArray[np.float32]:
     """The mean of what the witnesses say."""
-    heard = [np.asarray(witness(audio, SAMPLE_RATE), np.float32) for witness in witnesses]
+    heard = []
+    for witness in witnesses:
+        try:
+            heard.append(np.asarray(witness(audio, SAMPLE_RATE), np.float32))
+        except Exception as error:
+            if witness is voice_probability:
+                raise
+            raise RecipeError(f"field 'witness': the function raised {error!r}; correct it") from error
     for found in heard[1:]:
         if found.shape != heard[0].shape or not ((found >= 0) & (found <= 1)).all():
             raise RecipeError(

@@ -71,12 +71,13 @@ def find_corpus_leaks(
     leaks = find_leaks(prints, {song_id: splits[song_id] for song_id, _ in prints}, external)
     for leak in leaks.to_dict("records"):
         other = f"song '{leak['song_b']}' of split '{leak['split_b']}'"
+        fix = "leave one of them out, or put both in one split"
         if leak["split_b"] == EXTERNAL:
-            other = str(leak["song_b"])
+            other, fix = str(leak["song_b"]), "leave the song out: 'stemloom curate' does with --unseen"
         where = "no split" if splits[leak["song_a"]] is None else f"split '{leak['split_a']}'"
         yield (
             f"{corpus.folder}: song '{leak['song_a']}' of {where} is nearly the same as {other} "
-            f"(bit error rate {leak['bit_error_rate']:.3f}); leave one of them out, or put both in one split"
+            f"(bit error rate {leak['bit_error_rate']:.3f}); {fix}"
         )
 
 

@@ -11,11 +11,11 @@ from typing import Literal
 
 from builders.recipe import read_mapping
 from curation.balance import distribution
-from curation.genres import normalise_genre, normalise_genres
+from curation.genres import GENRES, OTHER, normalise_genre, normalise_genres
 from curation.songs import songs_of
 from curation.splits import MUSDB18_VALIDATION
 from manifests.corpus import Corpus
-from manifests.errors import RecipeError
+from manifests.errors import RecipeError, did_you_mean
 from manifests.tables import find_table
 
 
@@ -53,6 +53,10 @@ def read_reference(name: str) -> dict[str, float] | Literal["uniform"]:
         except ValueError:
             raise RecipeError(f"{path}: the share of '{genre}' is {text!r}; write a number from 0 to 1") from None
         known = normalise_genre(genre)
+        if known == OTHER != genre:
+            raise RecipeError(
+                f"{path}: genre '{genre}' is not known{did_you_mean(genre, GENRES)}; genres are {', '.join(GENRES)}"
+            )
         shares[known] = shares.get(known, 0.0) + share
     return shares
 

@@ -73,7 +73,7 @@ class Run:
         self.hours: dict[str, float] = {}
 
     def claim_folder(self) -> None:
-        """Write the recipe into the build folder, or refuse one with another recipe; remove what a kill left.
+        """Write the recipe into the build folder, or refuse one with another recipe.
 
         Raises
         ------
@@ -89,10 +89,12 @@ class Run:
                 raise BuildError(
                     f"{path}: {_first_difference(before, settings)}; use the same settings, or another --out folder"
                 )
-        else:
-            with replacing(path) as file:
-                file.write(text.encode())
-        # the lock is held, so nobody else is writing now
+            return
+        with replacing(path) as file:
+            file.write(text.encode())
+
+    def remove_temporary_files(self) -> None:
+        """Remove what a killed run was writing. The lock is held, so nobody else is writing now."""
         for found in (self.out.glob(_TEMPORARY), *((self.out / n).rglob(_TEMPORARY) for n in (".cache", "audio"))):
             for path in found:
                 path.unlink(missing_ok=True)

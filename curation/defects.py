@@ -60,11 +60,11 @@ NOISE_DB, FAINT_DB = -20.0, -8.0
 EXCESS_SHARE = (0.005, 0.0065, 0.008)
 """Accompaniment that the mixture has not: grades as for `LEAKAGE_DB`."""
 
-STRAY_SHARE = (0.06, 0.10, 0.15)
-"""Share of the time with voices in the accompaniment: grades as for `LEAKAGE_DB`."""
-
 SURE = 0.9
-"""The probability above which a voice is beyond doubt."""
+"""The probability above which a voice is beyond doubt: accordions and violins stay below it."""
+
+STRAY_SHARE = (0.02, 0.04, 0.06)
+"""Share of the time in which there are voices in the accompaniment beyond doubt: grades as for `LEAKAGE_DB`."""
 
 _HEARD_DB = 30.0
 _N_FFT_S = 0.128
@@ -245,10 +245,12 @@ def judge(
             grades[heard] = np.maximum(grades[heard], grade)
     if rest is not None and heard.any():
         loud = heard & (rest > whole * 10 ** (-_HEARD_DB / 10))
-        share = float((stray[loud] > VOICED).mean()) if loud.any() else 0.0
+        share = float((stray[loud] > SURE).mean()) if loud.any() else 0.0
         defects.append((_step(share, STRAY_SHARE), f"voices in the accompaniment in {share:.0%} of its time"))
         is_flawed = share > STRAY_SHARE[-1]
-        grades[loud] = np.maximum(grades[loud], np.where(stray[loud] > VOICED, 3 if is_flawed else 1, 0))
+        grades[loud] = np.maximum(
+            grades[loud], np.where(stray[loud] > (VOICED if is_flawed else SURE), 3 if is_flawed else 1, 0)
+        )
 
     found = sorted((defect for defect in defects if defect[0]), reverse=True)
     worst = max((grade for grade, _ in found), default=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -254,7 +255,107 @@ def test_a_song_that_cannot_be_read_is_a_row_of_the_rejected_table(tmp_path: Pat
     source.path_of(source.song("b")["vocals"]).write_bytes(b"fLaC")
     out = CurateBuilder(tmp_path / "out", CurateRecipe(shares={"train": 1.0}), jobs=0).build(source.folder)
     assert out.songs() == ["a"]
-    assert reasons(out) == {"b": "inspect: unreadable"}
+    assert reasons(out) == {"b": "inspect: changed"}
+    assert out.rejected is not None
+    assert "content_id" in out.rejected["detail"][0]
+
+
+def test_a_file_that_was_damaged_after_an_inspection_is_not_taken_from_the_cache(tmp_path: Path) -> None:
+    source = write_corpus(tmp_path / "source", [("a", stems(1)), ("b", stems(2)), ("c", stems(3))])
+    assert curate(source, tmp_path / "out").songs() == ["a", "b", "c"]
+    path = source.path_of(source.song("b")["vocals"])
+    path.unlink()
+    path.write_bytes(b"fLaC")
+    source.path_of(source.song("c")["vocals"]).unlink()
+    again = curate(source, tmp_path / "out")
+    assert again.songs() == ["a"]
+    assert reasons(again) == {"b": "inspect: changed", "c": "inspect: unreadable"}
+    assert check_build(again.folder) == []
+
+
+def test_files_of_a_persons_own_are_never_touched(tmp_path: Path) -> None:
+    source = write_corpus(tmp_path / "source", [("a", stems(1))])
+    for name in ("audio/take1.flac", "notes.txt"):
+        folder = tmp_path / name.replace("/", "-")
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("mine")
+        with pytest.raises(BuildError, match="already holds"):
+            curate(source, folder)
+        assert (folder / name).read_text() == "mine"
+    out = curate(source, tmp_path / "out").folder
+    (out / "curves/notes.txt").write_text("mine")
+    curate(source, out)
+    assert (out / "curves/notes.txt").read_text() == "mine"
+
+
+def test_the_folder_of_another_corpus_is_refused(tmp_path: Path) -> None:
+    first, second = (write_corpus(tmp_path / name, [(name, stems(1))]) for name in ("first", "second"))
+    curate(first, tmp_path / "out")
+    with pytest.raises(BuildError, match=r"was made of .*first"):
+        curate(second, tmp_path / "out")
+    assert Corpus.open(tmp_path / "out").songs() == ["first"]
+
+
+def test_other_settings_in_the_same_folder_make_it_anew(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError):
+        curate(corpus, tmp_path / "out", shares={"train": 0.5, "test": 0.4})
+    assert len(curate(corpus, tmp_path / "out", min_grade="D").songs()) == 9
+    again = curate(corpus, tmp_path / "out", clip_s=4.0)
+    assert again.songs() == [f"s{number}" for number in range(6)]
+    assert again.clips is not None
+    assert set(again.clips["num_frames"]) == {4 * RATE}
+    assert check_build(again.folder) == []
+
+
+def test_the_check_looks_into_the_clips(corpus: Corpus, tmp_path: Path) -> None:
+    out = curate(corpus, tmp_path / "out").folder
+    clips = read_table(out, "clips")
+    clips.loc[0, "split"] = "test"
+    clips.loc[1, "start_frame"] = 10**9
+    clips.loc[2, "song_id"] = "nope"
+    clips.to_parquet(out / "clips.parquet")
+    split, late, unknown = check_build(out)
+    assert "'test'" in split
+    assert "ends after" in late
+    assert "'nope'" in unknown
+
+
+def test_one_artist_is_all_training_unless_asked_otherwise(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_corpus(tmp_path / "source", [("a", stems(1)), ("b", stems(2))], artist="Ann")
+    assert set(curate(source, tmp_path / "out", shares=None).stems["split"]) == {"train"}
+    assert "one artist" in caplog.text
+
+
+def test_songs_without_an_artist_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = write_corpus(tmp_path / "source", [("a", stems(1)), ("b", stems(2))], artist=None)
+    out = curate(source, tmp_path / "out")
+    assert "2 of 2 songs name no artist" in caplog.text
+    assert json.loads((out.folder / "run.json").read_text())["songs_without_artist"] == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"gates": ("vocal.rms >= 1",)},
+        {"gates": ("bsrnn",)},
+        {"gates": ("vocals.voiced_fraction >= 0",)},
+        {"clip_gates": ("lossless",)},
+        {"clip_gates": ("cdxdb23",)},
+        {"shares": {"train": 0.5, "test": 0.4}},
+        {"reference": "nowhere"},
+        {"unseen": ("nowhere",)},
+        {"per_song": "one", "hop_s": 2.0},
+        {"test_clips": 5},
+    ],
+)
+def test_what_can_be_known_beforehand_is_told_by_a_plan(
+    corpus: Corpus, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(RecipeError):
+        CurateBuilder(tmp_path / "out", CurateRecipe(**settings)).plan(corpus.folder)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -305,12 +406,6 @@ def test_a_folder_in_the_source_is_refused(corpus: Corpus, place: str) -> None:
         curate(corpus, corpus.folder / place)
 
 
-def test_another_recipe_is_refused(corpus: Corpus, tmp_path: Path) -> None:
-    curate(corpus, tmp_path)
-    with pytest.raises(BuildError, match="min_grade"):
-        curate(corpus, tmp_path, min_grade="A")
-
-
 def all_silent(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """A witness that never hears a voice."""
     return np.zeros(audio.shape[1] // 5120, np.float32)
@@ -327,6 +422,17 @@ def test_a_witness_of_ones_own_is_heard(tmp_path: Path) -> None:
     heard = curate(source, tmp_path / "heard", witness=f"python:{__name__}:all_silent")
     curves = [np.load(out.folder / "curves/a.npz")["voice_vocals"] for out in (plain, heard)]
     np.testing.assert_allclose(curves[1], curves[0] / 2, atol=1e-6)
+
+
+def stumbling(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """A witness that fails."""
+    raise ValueError("oops")
+
+
+def test_a_witness_that_fails_is_named(tmp_path: Path) -> None:
+    source = write_corpus(tmp_path / "source", [("a", stems(1))])
+    with pytest.raises(RecipeError, match=r"witness.*oops"):
+        curate(source, tmp_path / "out", witness=f"python:{__name__}:stumbling")
 
 
 def test_a_witness_out_of_step_is_refused(tmp_path: Path) -> None:

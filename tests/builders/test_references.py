@@ -57,6 +57,7 @@ def test_no_table_is_nothing() -> None:
         ("a.csv", "", "no column"),
         ("a.yaml", "- rock\n", "list"),
         ("a.txt", "rock 1", "neither"),
+        ("a.csv", "genre,share\nmetl,1\n", "'metl' is not known.*'metal'"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_told(tmp_path: Path, name: str, text: str, message: str) -> None:
