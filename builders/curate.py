@@ -1,21 +1,19 @@
 """The curation: a corpus in, what is worth training with out, graded, gated, balanced, split and cut into clips.
 
 The path, top to bottom in `CurateBuilder.build`: inspect, grade, gate, duplicates, unseen, balance, split, clips,
-link, write. What is known about songs is decided by `curation`; here it is done to a folder.
+link, write. The first half, who stays, is `builders.selection`; what is known about songs is decided by `curation`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,45 +23,27 @@ import pandas as pd
 from builders.cache import BuildLock
 from builders.check import read_record
 from builders.engine import LocalEngine
-from builders.inspection import INSPECT_VERSION, Inspection, InspectItem, inspect_song, load_witness
 from builders.recipe import CurateRecipe
 from builders.references import read_aliases, read_fixed, read_reference
-from builders.run import FAILURES, Progress, Run, silent
-from builders.scan import HASH, SURVEY, FoundFile, Reject, walk_folder
-from builders.stage import Engine, Stage, Work
+from builders.run import Progress, silent
+from builders.selection import MIXTURE, Selection, gate_report
+from builders.stage import Engine
 from curation.artists import artist_groups, merge_groups
 from curation.balance import checked_shares, choose_songs, song_weights
-from curation.chromaprint import Fingerprint
 from curation.clips import NO_GENRE, balanced_test_set, cut_clips
-from curation.defects import Verdict
-from curation.gates import EVERY_STEM, Gate, GateReport, apply_gates, parse_gates
-from curation.genres import normalise_genres
-from curation.leaks import DUPLICATE_OVERLAP, MAX_DUPLICATE_ERROR_RATE, find_duplicates, find_leaks
-from curation.matching import MAX_BIT_ERROR_RATE
-from curation.measures import Measures
+from curation.gates import apply_gates
+from curation.leaks import find_leaks
 from curation.songs import songs_of
 from curation.splits import assign_splits
 from manifests.audio import AUDIO_SUFFIXES
 from manifests.corpus import CORPUS_ROOT, Corpus, Row
-from manifests.errors import BuildError, RecipeError, did_you_mean
+from manifests.errors import BuildError, RecipeError
 from manifests.exports.placing import take_file
 from manifests.files import replacing
-from manifests.schemas import GRADES
 from manifests.tables import TableFormat, empty_table
 
 log = logging.getLogger(__name__)
 
-SONG_MEASURES = {
-    *(field.name for field in dataclasses.fields(Measures) if field.name != "num_frames"),
-    *("active_fraction", "residual_db"),
-}
-"""What gates on songs can be on, of each stem."""
-
-ROW_MEASURES = frozenset({"voiced_fraction", "salient_fraction"})
-CLIP_MEASURES = {"rms", *ROW_MEASURES}
-"""What gates on clips can be on: the clip as a whole, or each stem."""
-
-_MIXTURE = "mixture"
 _DEFAULT_SHARES = {"train": 0.97, "validation": 0.03}
 
 
@@ -74,7 +54,8 @@ class CurateBuilder:
     Parameters
     ----------
     out : Path
-        The new corpus' folder. A run that was stopped is resumed there; another recipe's folder is refused.
+        The new corpus' folder. A run that was stopped is resumed there, and other settings make it anew; a folder
+        that holds anything but an earlier curation of the same corpus is refused.
     recipe : CurateRecipe
     engine : Engine, optional
         `LocalEngine` with `jobs` workers by default.
@@ -123,8 +104,8 @@ class CurateBuilder:
             If a setting cannot be met (a gate on an unknown measure, shares that do not sum to one, a split that
             would be empty, a reference genre that no song has), before anything is written but inspections.
         BuildError
-            If the folder belongs to another recipe or another running build, the folders lie in each other, no
-            song is left, or the disk refuses.
+            If the folder holds anything else or a running build, the folders lie in each other, no song is left,
+            or the disk refuses.
         """
         run = self._open(folder)
         refuse_taken(self.out, folder)
@@ -166,13 +147,13 @@ class CurateBuilder:
         refuse_taken(self.out, folder)
         return len(run.songs)
 
-    def _open(self, folder: Path) -> _Run:
+    def _open(self, folder: Path) -> _Curation:
         if self.limit is not None and self.limit < 1:
             raise RecipeError(f"limit is {self.limit}; give the number of songs, at least 1, or None for all")
         source, out = folder.resolve(), self.out.resolve()
         if source == out or source in out.parents or out in source.parents:
             raise BuildError(f"{self.out}: lies in {folder}, or around it; choose an --out folder apart from it")
-        return _Run(self, Corpus.open(folder))
+        return _Curation(self, Corpus.open(folder))
 
 
 def refuse_taken(out: Path, source: Path) -> None:
@@ -199,29 +180,13 @@ def refuse_taken(out: Path, source: Path) -> None:
         )
 
 
-@dataclass
-class _Song:
-    """A song that is still in: what the inspection said of it."""
-
-    key: str
-    measures: dict[str, dict[str, float | None]]
-    verdict: Verdict
-    fingerprint: Fingerprint
-
-
-class _Run(Run):
-    """One run of a curation: its steps, and the songs that are left after each."""
+class _Curation(Selection):
+    """One run of a curation: what is done with the songs that are left."""
 
     def __init__(self, builder: CurateBuilder, corpus: Corpus) -> None:
         recipe = builder.recipe
         engine = builder.engine or LocalEngine(builder.jobs, recipe.max_item_s, builder.max_memory_bytes)
-        super().__init__(builder.out, "curate", recipe, engine, builder.table_format, builder.progress)
-        self.recipe = recipe
-        self.corpus = corpus
-        # settings that are wrong are told before hours of work
-        stems = sorted(set(corpus.stems["stem"]))
-        self.gates = _known_gates("gates", recipe.gates, stems, SONG_MEASURES)
-        self.clip_gates = _known_gates("clip_gates", recipe.clip_gates, stems, CLIP_MEASURES)
+        super().__init__(builder.out, recipe, corpus, engine, builder.table_format, builder.progress, builder.limit)
         if recipe.shares is not None:
             checked_shares(recipe.shares, "field 'shares'")
         if recipe.per_song == "one" and recipe.hop_s is not None:
@@ -235,29 +200,8 @@ class _Run(Run):
         self.previous = _splits_of(recipe.previous)
         if recipe.shares is not None and recipe.hours is not None:
             raise RecipeError("fields 'shares' and 'hours' are both given; leave one of them out")
-        if recipe.witness is not None:
-            load_witness(recipe.witness)
-        for name in recipe.unseen:
-            if not Path(name).is_dir():
-                raise RecipeError(f"field 'unseen' is '{name}': there is no such folder; correct the path")
-        songs = songs_of(corpus.stems)
-        songs["genre"] = normalise_genres(songs["genre"])
-        titles = _titles(corpus)
-        songs["title"] = songs["song_id"].map(titles).astype("string")
-        self.songs = songs.set_index("song_id", drop=False)
-        if builder.limit is not None:
-            for song_id in self.songs.index[builder.limit :]:
-                self._reject(song_id, "inspect", "limit", "beyond --limit")
-            self.songs = self.songs[: builder.limit]
-        self.hours["in"] = self._hours()
-        self.found: dict[str, _Song] = {}
         self.weights: pd.Series[Any] | None = None
         self.clips = empty_table("clips")
-        self.links: list[tuple[str, str]] = []
-        self.outside: dict[str, Fingerprint] = {}
-        self.facts: dict[str, Any] = {"gates": [], "genres": {}, "splits": {}, "grades": {}, "leaks": {}}
-
-    # ---- what is heard
 
     def claim_folder(self) -> None:
         """Write whose work the folder holds. Other settings are welcome: every run writes all tables anew."""
@@ -272,175 +216,10 @@ class _Run(Run):
         with replacing(self.out / "recipe.json") as file:
             file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
 
-    def inspect(self) -> None:
-        """Every song measured; those whose files cannot be read, or are not what their rows say, are left out."""
-        stage = self._inspection()
-        items = self._items()
-        works = [Work(song_id, item, item.content_ids) for song_id, item in items.items()]
-        keys = {work.name: stage.key(work.content_ids) for work in works}
-        for done in self.stage(stage, works, reject_stage=None):
-            if done.failure is not None:
-                self._reject(done.name, "inspect", FAILURES[done.failure.kind], done.failure.detail)
-            elif done.product is not None:
-                inspection = Inspection(done.product.value, done.product.arrays)
-                self.found[done.name] = _Song(
-                    keys[done.name], inspection.measures, inspection.verdict, inspection.fingerprint
-                )
-        self.songs = self.songs[self.songs.index.isin(list(self.found))]
-
-    def _inspection(self) -> Stage[InspectItem]:
-        witness = self.recipe.witness
-        return Stage("inspect", INSPECT_VERSION, partial(inspect_song, witness=witness), {"witness": witness})
-
-    def _items(self) -> dict[str, InspectItem]:
-        """Songs whose files are there as their rows say, by the bytes themselves."""
-        rows = {
-            f"{song_id}/{stem}": (song_id, stem, row)
-            for song_id in self.songs.index
-            for stem, row in self.corpus.song(song_id).items()
-        }
-        files = {}
-        for name, (_, _, row) in rows.items():
-            path = self.corpus.path_of(row)
-            files[name] = FoundFile(str(path.parent), path.name)
-        works = [Work(name, file, ()) for name, file in files.items()]
-        wrong: dict[str, tuple[str, str]] = {}
-        for done in self.stage(HASH, works, reject_stage=None, cached=False):
-            song_id, stem, row = rows[done.name]
-            if done.failure is not None:
-                wrong[song_id] = (FAILURES[done.failure.kind], done.failure.detail)
-                continue
-            assert done.product is not None
-            found = done.product.value["content_id"]
-            files[done.name] = replace(files[done.name], content_id=found)
-            if row["content_id"] not in (None, found):
-                detail = f"{files[done.name].location}: content_id is {found}, and the stems table says "
-                wrong[song_id] = ("changed", f"{detail}{row['content_id']}; run 'stemloom check' on the source")
-        for song_id in sorted(wrong):
-            self._reject(song_id, "inspect", *wrong[song_id])
-        stems: dict[str, list[tuple[str, FoundFile]]] = {}
-        for name, (song_id, stem, _) in rows.items():
-            if song_id not in wrong:
-                stems.setdefault(song_id, []).append((stem, files[name]))
-        return {song_id: InspectItem(song_id, tuple(found)) for song_id, found in stems.items()}
-
-    def inspection(self, song_id: str) -> Inspection:
-        """What the cache holds of a song."""
-        key = self.found[song_id].key
-        value, arrays = self.cache.get(key), self.cache.get_arrays(key)
-        if not isinstance(value, dict) or arrays is None:
-            raise BuildError(f"{self.out / '.cache'}: the inspection of song '{song_id}' is gone; run it again")
-        return Inspection(value, arrays)
-
-    # ---- what is left out
-
-    def grade(self) -> None:
-        """Leave out songs with a lower grade than the recipe's."""
-        grades = pd.Series({song_id: song.verdict.grade for song_id, song in self.found.items()}, dtype="string")
-        self.facts["grades"] = {grade: int((grades == grade).sum()) for grade in GRADES}
-        low = grades[grades > self.recipe.min_grade].index
-        details = {song_id: "; ".join(self.found[song_id].verdict.reasons) for song_id in low}
-        with self._step("grade"):
-            for song_id in low:
-                self._reject(song_id, "grade", f"grade {grades[song_id]}", details[song_id])
-            self.songs = self.songs.drop(index=low)
-
-    def gate(self) -> None:
-        """Leave out songs that do not pass the gates."""
-        with self._step("gate"):
-            if not self.gates or self.songs.empty:
-                return
-            measures = self._measures()
-            gated = apply_gates(measures, self.gates)
-            self.facts["gates"] += [_report(report) for report in gated.reports]
-            for song_id, reasons in gated.reasons[~gated.kept].items():
-                values = {str(name): float(value) for name, value in measures.loc[[song_id]].iloc[0].items()}
-                failed = [
-                    gate for gate in self.gates if any(text.startswith(gate.name) for text in json.loads(reasons))
-                ]
-                found = "; ".join(f"{gate}: {_values_of(gate, values)}" for gate in failed)
-                self._reject(str(song_id), "gate", json.loads(reasons)[0], found)
-            self.songs = self.songs[gated.kept.reindex(self.songs.index)]
-
-    def _measures(self) -> pd.DataFrame:
-        """A row per song, a column ``<measure>_<stem>`` for each measure of each stem."""
-        stems = self.corpus.stems.set_index(["song_id", "stem"])[["active_fraction", "residual_db"]]
-        rows = []
-        for song_id in self.songs.index:
-            row = {
-                f"{measure}_{stem}": value
-                for stem, measures in self.found[song_id].measures.items()
-                for measure, value in measures.items()
-            }
-            for stem in self.corpus.song(song_id):
-                for measure, value in stems.loc[(song_id, stem)].items():
-                    row[f"{measure}_{stem}"] = value
-            rows.append(row)
-        return pd.DataFrame(rows, index=self.songs.index).astype("float64")
-
-    def drop_duplicates(self) -> None:
-        """Of songs with the same audio keep the best; remember what is nearly the same, for the splits."""
-        prints = {(song_id, _MIXTURE): self.found[song_id].fingerprint for song_id in self.songs.index}
-        near = find_duplicates(prints, max_bit_error_rate=MAX_BIT_ERROR_RATE)
-        with self._step("duplicates"):
-            self.links = list(zip(near["song_a"], near["song_b"], strict=True))
-            # an excerpt in common (a sample, a jingle) makes no duplicate, but must not be in two splits
-            is_whole = near["overlap_fraction"] >= DUPLICATE_OVERLAP
-            same = near[is_whole & (near["bit_error_rate"] <= MAX_DUPLICATE_ERROR_RATE)]
-            if self.recipe.duplicates == "keep" or same.empty:
-                return
-            # best first: a song leaves for one that stays
-            order = sorted(self.songs.index, key=lambda song_id: (self.found[song_id].verdict.grade, song_id))
-            rank = {song_id: place for place, song_id in enumerate(order)}
-            partners: dict[str, dict[str, float]] = {}
-            for a, b, rate in same[["song_a", "song_b", "bit_error_rate"]].itertuples(index=False):
-                partners.setdefault(a, {})[b] = rate
-                partners.setdefault(b, {})[a] = rate
-            gone = set()
-            for song_id in order:
-                stays = [other for other in partners.get(song_id, {}) if rank[other] < rank[song_id]]
-                stays = [other for other in stays if other not in gone]
-                if stays:
-                    gone.add(song_id)
-                    detail = f"bit error rate {partners[song_id][stays[0]]:.3f} to song '{stays[0]}', which stays"
-                    self._reject(song_id, "duplicates", "same audio", detail)
-            self.songs = self.songs.drop(index=list(gone))
-
-    def drop_unseen(self) -> None:
-        """Leave out what is also in the folders that must stay unseen."""
-        if not self.recipe.unseen:
-            return
-        for folder in map(Path, self.recipe.unseen):
-            self.outside.update(self._fingerprints(folder))
-        with self._step("unseen"):
-            prints = {(song_id, _MIXTURE): self.found[song_id].fingerprint for song_id in self.songs.index}
-            leaks = find_leaks(prints, dict.fromkeys(self.songs.index, None), self.outside)
-            leaks = leaks.drop_duplicates("song_a")
-            for song_id, path, rate in leaks[["song_a", "song_b", "bit_error_rate"]].itertuples(index=False):
-                self._reject(song_id, "unseen", "must stay unseen", f"bit error rate {rate:.3f} to {path}")
-            self.songs = self.songs.drop(index=leaks["song_a"].tolist())
-
-    def _fingerprints(self, folder: Path) -> Iterator[tuple[str, Fingerprint]]:
-        """Of every audio file in a folder, by its path."""
-        paths, _ = walk_folder(folder)
-        if not paths:
-            raise RecipeError(f"field 'unseen' is '{folder}': holds no audio file; correct the path")
-        found = [Work(path, FoundFile(str(folder), path), ()) for path in paths]
-        files = {}
-        for done in self.stage(HASH, found, reject_stage="unseen", cached=False):
-            if done.product is not None:
-                files[done.name] = FoundFile(str(folder), done.name, done.product.value["content_id"])
-        works = [Work(path, file, (file.content_id,)) for path, file in sorted(files.items())]
-        for done in self.stage(SURVEY, works, reject_stage="unseen"):
-            if done.product is not None:
-                yield f"{folder}/{done.name}", np.asarray(done.product.arrays["fingerprint"], np.uint32)
-
-    # ---- what is done with the rest
-
     def balance(self) -> None:
         """Genres like the reference's, by leaving songs out or by weights."""
         before = self._genre_hours()
-        with self._step("balance"):
+        with self.step("balance"):
             if self.reference is not None and len(self.songs):
                 songs = self.songs.reset_index(drop=True)
                 if self.recipe.balance == "weights":
@@ -455,7 +234,7 @@ class _Run(Run):
                         genre = self.songs.loc[song_id, "genre"]
                         is_wanted = self.reference == "uniform" or genre in self.reference
                         is_wanted = is_wanted and genre not in NO_GENRE
-                        self._reject(
+                        self.leave_out(
                             song_id,
                             "balance",
                             "genre",
@@ -518,7 +297,7 @@ class _Run(Run):
             }
             for split, rows in self.songs.groupby("split")
         }
-        prints = {(song_id, _MIXTURE): self.found[song_id].fingerprint for song_id in self.songs.index}
+        prints = {(song_id, MIXTURE): self.found[song_id].fingerprint for song_id in self.songs.index}
         leaks = find_leaks(prints, dict(zip(self.songs.index, self.songs["split"], strict=True)), self.outside)
         if len(leaks):
             first = leaks.iloc[0]
@@ -534,7 +313,7 @@ class _Run(Run):
         recipe = self.recipe
         if recipe.clip_s is None:
             return
-        with self._step("clips"):
+        with self.step("clips"):
             clips = cut_clips(
                 self.songs.reset_index(drop=True),
                 length_s=recipe.clip_s,
@@ -552,7 +331,7 @@ class _Run(Run):
             clips = pd.concat(measured) if measured else clips
             if self.clip_gates and len(clips):
                 gated = apply_gates(clips, self.clip_gates)
-                self.facts["gates"] += [{**_report(report), "of": "clips"} for report in gated.reports]
+                self.facts["gates"] += [{**gate_report(report), "of": "clips"} for report in gated.reports]
                 reasons = Counter(json.loads(text)[0] for text in gated.reasons[~gated.kept])
                 self.facts["clips"]["dropped"] = dict(reasons)
                 clips = clips[gated.kept]
@@ -615,7 +394,7 @@ class _Run(Run):
             if pairs is not None:
                 wanted |= set(tables["pairs"]["mixture_id"]) | set(tables["pairs"]["instrumental_id"])
             tables["tracks"] = tracks[tracks["track_id"].isin(wanted)]
-        self.hours["kept"] = self._hours()
+        self.hours["kept"] = self.num_hours()
         inputs = self.corpus.stems["content_id"].dropna().tolist()
         record = self.corpus.folder / "run.json"
         source = json.loads(record.read_text(encoding="utf-8")) if record.exists() else None
@@ -638,42 +417,6 @@ class _Run(Run):
             )
         return pd.DataFrame(rows, index=stems.index, columns=["rms", "loudness_lufs", "active_fraction"])
 
-    # ---- keeping count
-
-    @contextlib.contextmanager
-    def _step(self, name: str) -> Iterator[None]:
-        """Count and time a step between the stages."""
-        start, rejects, songs = time.monotonic(), len(self.rejects), len(self.songs)
-        yield
-        self.counts[name] = {"in": songs, "kept": len(self.songs), "rejected": len(self.rejects) - rejects}
-        self.wall_s[name] = time.monotonic() - start
-
-    def _reject(self, song_id: str, stage: str, reason: str, detail: str) -> None:
-        rows = self.corpus.song(song_id)
-        path = str((rows.get(_MIXTURE) or next(iter(rows.values())))["path"])
-        self.rejects.append(Reject(song_id, path, stage, reason, detail))
-
-    def _hours(self) -> float:
-        return float(self.songs["seconds"].sum()) / 3600
-
-
-def _known_gates(
-    field: str, texts: Sequence[str], stems: Sequence[str], measures: Collection[str]
-) -> tuple[Gate, ...]:
-    """Gates of a recipe's field, on what is measured there."""
-    gates = parse_gates(texts)
-    for gate in gates:
-        of_row = gate.measure in ROW_MEASURES
-        if gate.measure not in measures or of_row != (gate.stem is None):
-            listed = ", ".join(name if name in ROW_MEASURES else f"STEM.{name}" for name in sorted(measures))
-            raise RecipeError(f"field '{field}': '{gate}' is none of what is measured there: {listed}")
-        if gate.stem not in (None, EVERY_STEM, *stems):
-            raise RecipeError(
-                f"field '{field}': '{gate}' is on the stem '{gate.stem}'{did_you_mean(str(gate.stem), stems)}; the "
-                f"corpus has {', '.join(stems)}"
-            )
-    return gates
-
 
 def _splits_of(name: str | None) -> dict[str, str]:
     """The splits of an earlier result."""
@@ -684,40 +427,7 @@ def _splits_of(name: str | None) -> dict[str, str]:
     return dict(zip(known["song_id"], known["split"], strict=True))
 
 
-def _titles(corpus: Corpus) -> dict[str, str]:
-    """Song titles, where the corpus has a tracks table."""
-    if corpus.tracks is None:
-        return {}
-    known = corpus.tracks[corpus.tracks["title"].notna()]
-    return dict(zip(known["track_id"], known["title"], strict=True))
-
-
 def _path_in(row: Row) -> str:
     """Where a stem lies in the new corpus: as before, below its root's name if it had one."""
     path = str(row["path"])
     return path if row["root"] == CORPUS_ROOT else f"audio/{row['root']}/{path}"
-
-
-def _values_of(gate: Gate, measures: Mapping[str, float]) -> str:
-    """What a gate saw of a song."""
-    names = [f"{gate.measure}_{gate.stem}"]
-    if gate.stem == EVERY_STEM:
-        names = [name for name in measures if name.startswith(f"{gate.measure}_")]
-    return ", ".join(f"{name.removeprefix(f'{gate.measure}_')} {measures[name]:.4g}" for name in names)
-
-
-def _report(report: GateReport) -> dict[str, Any]:
-    """A gate's distribution as JSON."""
-    gate = report.gate
-    return {
-        "name": str(gate),
-        "measure": gate.measure,
-        "stem": gate.stem,
-        "minimum": gate.minimum,
-        "maximum": gate.maximum,
-        "edges": report.edges.tolist(),
-        "counts": report.counts.tolist(),
-        "kept": report.kept,
-        "dropped": report.dropped,
-        "unknown": report.unknown,
-    }
