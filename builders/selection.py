@@ -161,6 +161,8 @@ class Selection(Run):
             if row["content_id"] not in (None, found):
                 detail = f"{files[done.name].location}: content_id is {found}, and the stems table says "
                 wrong[song_id] = ("changed", f"{detail}{row['content_id']}; run 'stemloom check' on the source")
+        num_songs = len(self.songs)
+        self.counts["hash"] = {"in": num_songs, "kept": num_songs - len(wrong), "rejected": len(wrong)}
         for song_id in sorted(wrong):
             self.leave_out(song_id, "inspect", *wrong[song_id])
         stems: dict[str, list[tuple[str, FoundFile]]] = {}
@@ -253,9 +255,11 @@ class Selection(Run):
         """Leave out what is also in the folders that must stay unseen."""
         if not self.recipe.unseen:
             return
-        for folder in map(Path, self.recipe.unseen):
-            self.outside.update(self._fingerprints(folder))
         with self.step("unseen"):
+            counts, wall_s = dict(self.counts), dict(self.wall_s)
+            for folder in map(Path, self.recipe.unseen):
+                self.outside.update(self._fingerprints(folder))
+            self.counts, self.wall_s = counts, wall_s  # stages count songs here, and these were others' files
             prints = {(song_id, MIXTURE): self.found[song_id].fingerprint for song_id in self.songs.index}
             leaks = find_leaks(prints, dict.fromkeys(self.songs.index, None), self.outside)
             leaks = leaks.drop_duplicates("song_a")

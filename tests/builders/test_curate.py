@@ -159,6 +159,9 @@ def test_what_must_stay_unseen_is_left_out_and_found_by_the_check(corpus: Corpus
     seen = curate(corpus, tmp_path / "seen", unseen=(str(hidden),))
     assert "s2" not in seen.songs()
     assert reasons(seen)["s2"] == "unseen: must stay unseen"
+    counts = json.loads((seen.folder / "run.json").read_text())["counts"]
+    assert counts["hash"] == counts["inspect"] == {"in": 9, "kept": 9, "rejected": 0}
+    assert counts["unseen"] == {"in": 6, "kept": 5, "rejected": 1}
     assert check_build(seen.folder, unseen=[hidden]) == []
     careless = curate(corpus, tmp_path / "careless")
     (problem,) = check_build(careless.folder, unseen=[hidden])
