@@ -193,7 +193,8 @@ def _file(file: Placed, folder: Path) -> str:
 def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     with replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        table = csv.DictWriter(text, columns, extrasaction="raise", lineterminator="\n")
+        # lines end as in RFC 4180: with a bare line feed, a carriage return in a cell would not be quoted
+        table = csv.DictWriter(text, columns, extrasaction="raise", lineterminator="\r\n")
         table.writeheader()
         table.writerows(rows)
         text.flush()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from manifests.audio import read as read_audio
@@ -44,6 +44,8 @@ def test_the_stems_table_reads_back_equal(corpus, tmp_path):
     rms=numbers.filter(lambda x: x is None or x >= 0),
     lufs=numbers,
 )
+@example(artist=None, genre="\r", rms=None, lufs=None)
+@example(artist="a\r\nb", genre="\n", rms=None, lufs=None)
 def test_any_text_and_number_survives(tmp_path, artist, genre, rms, lufs):
     rows = write_song(tmp_path, "s0", {"vocals": sounds(0)["vocals"][:, :10]})
     rows = [{**row, "artist": artist, "genre": genre, "rms": rms, "loudness_lufs": lufs} for row in rows]
