@@ -7,7 +7,6 @@ fractional alignment, edits, and a better difference; see `curation`.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from collections import Counter
@@ -24,7 +23,7 @@ from builders.candidates import Candidate, TrackRow, find_candidates, usable_tra
 from builders.engine import LocalEngine
 from builders.pairing import ALIGN_VERSION, PairItem, compare_pair
 from builders.recipe import CatalogRecipe
-from builders.run import FAILURES, Progress, Run, silent
+from builders.run import FAILURES, Progress, Run, remove_stale, silent
 from builders.scan import HASH, SURVEY, FoundFile, Reject, require_folder, track_row, walk_folder
 from builders.stage import Engine, Stage, Work
 from builders.triplet import DERIVE_VERSION, TripletItem, is_whole, write_triplet
@@ -301,7 +300,7 @@ class _Run(Run):
 
     def write(self, tracks: list[TrackRow], pairs: list[dict[str, Any]], stems: list[dict[str, Any]]) -> None:
         """Tables, the stems table last: its existence means that the build is complete."""
-        _remove_stale_audio(self.out, {row["path"] for row in stems})
+        remove_stale(self.out, _written_stems(self.out), {row["path"] for row in stems})
         inputs = [row["track_id"] for row in tracks]
         tables = {"tracks": tracks, "pairs": pairs, "stems": stems}
         frames = {name: frame_of(name, rows) for name, rows in tables.items()}
@@ -328,12 +327,3 @@ def _written_stems(out: Path) -> list[str]:
     """The stems in a build folder, as paths of the stems table. What is not ours is left out."""
     names = (path.relative_to(out).as_posix() for path in out.glob("audio/*/*"))
     return sorted(name for name in names if _STEM_PATH.fullmatch(name))
-
-
-def _remove_stale_audio(out: Path, paths: set[str]) -> None:
-    """Remove stems that no row refers to: of songs that left the catalogue."""
-    for name in _written_stems(out):
-        if name not in paths:
-            (out / name).unlink()
-            with contextlib.suppress(OSError):  # the song's other stems are still there
-                (out / name).parent.rmdir()

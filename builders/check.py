@@ -26,16 +26,13 @@ from builders.leaks import find_corpus_leaks
 from builders.recipe import RECIPES, make_recipe
 from curation.versions import artist_key, artist_names
 from manifests.audio import AUDIO_SUFFIXES, Audio, blocks, content_id, probe
-from manifests.corpus import CORPUS_ROOT, Corpus, Row
+from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus, Row
 from manifests.errors import AudioError, BuildError, RecipeError, StemloomError, TableError
 from manifests.files import TEMPORARY_PREFIX
 from manifests.tables import SCHEMAS, find_table, read_table
 
 TOLERANCE = 1e-4
 """Largest difference between a mixture and the sum of its stems, in parts of full scale."""
-
-MIXTURE = "mixture"
-"""The stem that the others of a song sum to."""
 
 _BLOCK_FRAMES = 1 << 17
 _FIX = "run the same build command again"

@@ -6,13 +6,12 @@ link, write. The first half, who stays, is `builders.selection`; what is known a
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,18 +24,17 @@ from builders.check import read_record
 from builders.engine import LocalEngine
 from builders.recipe import CurateRecipe
 from builders.references import read_aliases, read_fixed, read_reference
-from builders.run import Progress, silent
-from builders.selection import MIXTURE, Selection, gate_report
+from builders.run import Progress, refuse_foreign, remove_stale, silent
+from builders.selection import Selection, gate_report
 from builders.stage import Engine
 from curation.artists import artist_groups, merge_groups
 from curation.balance import checked_shares, choose_songs, song_weights
 from curation.clips import NO_GENRE, balanced_test_set, cut_clips
 from curation.gates import apply_gates
-from curation.leaks import find_leaks
 from curation.songs import songs_of
 from curation.splits import assign_splits
 from manifests.audio import AUDIO_SUFFIXES
-from manifests.corpus import CORPUS_ROOT, Corpus, Row
+from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import BuildError, RecipeError
 from manifests.exports.placing import take_file
 from manifests.files import replacing
@@ -158,17 +156,11 @@ class CurateBuilder:
 
 def refuse_taken(out: Path, source: Path) -> None:
     """Raise `BuildError` if a folder holds anything but an earlier curation of the same corpus."""
-    if not out.exists():
-        return
-    if not out.is_dir():
+    if out.exists() and not out.is_dir():
         raise BuildError(f"{out}: is a file; choose another --out folder")
+    refuse_foreign(out, "curation")
     path = out / "recipe.json"
     if not path.exists():
-        others = sorted(entry.name for entry in out.iterdir() if entry.name not in (".lock", ".cache"))
-        if others:
-            raise BuildError(
-                f"{out}: already holds '{others[0]}', and nothing is overwritten; choose a new --out folder"
-            )
         return
     record = read_record(path)
     if record.get("builder") != "curate":
@@ -270,7 +262,8 @@ class _Curation(Selection):
                 self.facts["songs_without_artist"],
                 len(songs),
             )
-        links = [link for link in self.links if set(link) <= set(self.songs.index)]
+        left = set(self.songs.index)
+        links = [link for link in self.links if left.issuperset(link)]
         groups = merge_groups(artist_groups(songs, aliases=self.aliases), links)
         recipe = self.recipe
         shares = None if recipe.hours is not None else recipe.shares or _DEFAULT_SHARES
@@ -297,16 +290,21 @@ class _Curation(Selection):
             }
             for split, rows in self.songs.groupby("split")
         }
-        prints = {(song_id, MIXTURE): self.found[song_id].fingerprint for song_id in self.songs.index}
-        leaks = find_leaks(prints, dict(zip(self.songs.index, self.songs["split"], strict=True)), self.outside)
-        if len(leaks):
-            first = leaks.iloc[0]
-            raise BuildError(
-                f"{self.out}: song '{first['song_a']}' of split '{first['split_a']}' is nearly the same as "
-                f"'{first['song_b']}' of '{first['split_b']}' ({len(leaks)} such pairs); leave one of them out"
-            )
-        self.facts["leaks"] = {"within": 0, "unseen": 0}
+        self._refuse_leaks(links)
         self.wall_s["split"] = time.monotonic() - start
+
+    def _refuse_leaks(self, links: Sequence[tuple[str, str]]) -> None:
+        """The invariant of the splits; `stemloom check` listens to the files again."""
+        split_of = dict(zip(self.songs.index, self.songs["split"], strict=True))
+        leaks = [(a, b) for a, b in links if split_of[a] != split_of[b]]
+        if leaks:
+            a, b = leaks[0]
+            raise BuildError(
+                f"{self.out}: song '{a}' of split '{split_of[a]}' is nearly the same as '{b}' of '{split_of[b]}' "
+                f"({len(leaks)} such pairs); leave one of them out"
+            )
+        # those of an unseen folder have left
+        self.facts["leaks"] = {"within": len(leaks), "unseen": 0}
 
     def cut(self) -> None:
         """Clips, measured and gated."""
@@ -350,7 +348,7 @@ class _Curation(Selection):
         kept = set()
         for number, song_id in enumerate(self.songs.index, 1):
             for row in self.corpus.song(song_id).values():
-                path = _path_in(row)
+                path = _path_in(row["root"], row["path"])
                 target = self.out / path
                 source = self.corpus.path_of(row)
                 if not (target.exists() and target.samefile(source)):
@@ -361,27 +359,19 @@ class _Curation(Selection):
                 np.savez(file, allow_pickle=False, **self.inspection(song_id).curves())
             kept.add(path)
             self.progress("link", number, len(self.songs), 0)
-        # of songs that an earlier run had; a person's own notes stay
-        for folder, suffixes in (("audio", AUDIO_SUFFIXES), ("curves", {".npz"})):
-            for found in sorted((self.out / folder).rglob("*")):
-                is_ours = found.is_file() and found.suffix.lower() in suffixes
-                if is_ours and found.relative_to(self.out).as_posix() not in kept:
-                    found.unlink()
-                    with contextlib.suppress(OSError):  # the song's other stems are still there
-                        found.parent.rmdir()
+        remove_stale(self.out, _written_files(self.out), kept)
 
     def write(self) -> None:
         """Tables, the stems table last: its existence means that the corpus is complete."""
         stems = self.corpus.stems[self.corpus.stems["song_id"].isin(self.songs.index)].copy()
         songs = self.songs.loc[stems["song_id"]]
-        rows = stems.astype(object).where(stems.notna(), None).to_dict("records")
-        stems["path"] = [_path_in({"root": row["root"], "path": row["path"]}) for row in rows]
+        stems["path"] = [_path_in(root, path) for root, path in zip(stems["root"], stems["path"], strict=True)]
         stems["root"] = CORPUS_ROOT
         for column in ("genre", "split"):
             stems[column] = songs[column].to_numpy()
         verdicts = [self.found[song_id].verdict for song_id in stems["song_id"]]
         stems["grade"] = [verdict.grade for verdict in verdicts]
-        stems["reasons"] = [json.dumps(verdict.reasons, ensure_ascii=False) or None for verdict in verdicts]
+        stems["reasons"] = [json.dumps(verdict.reasons, ensure_ascii=False) for verdict in verdicts]
         measured = self._columns(stems)
         stems[measured.columns] = stems[measured.columns].fillna(measured)
         stems["weight"] = None if self.weights is None else stems["song_id"].map(self.weights).to_numpy()
@@ -427,7 +417,17 @@ def _splits_of(name: str | None) -> dict[str, str]:
     return dict(zip(known["song_id"], known["split"], strict=True))
 
 
-def _path_in(row: Row) -> str:
+def _written_files(out: Path) -> list[str]:
+    """Stems and curves in the folder. A person's own notes are left out."""
+    suffixes = {"audio": AUDIO_SUFFIXES, "curves": {".npz"}}
+    return sorted(
+        path.relative_to(out).as_posix()
+        for folder, known in suffixes.items()
+        for path in (out / folder).rglob("*")
+        if path.is_file() and path.suffix.lower() in known
+    )
+
+
+def _path_in(root: str, path: str) -> str:
     """Where a stem lies in the new corpus: as before, below its root's name if it had one."""
-    path = str(row["path"])
-    return path if row["root"] == CORPUS_ROOT else f"audio/{row['root']}/{path}"
+    return path if root == CORPUS_ROOT else f"audio/{root}/{path}"

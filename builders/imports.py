@@ -6,7 +6,6 @@ mixture is the sum of the stems; link, copy or encode), write. What the layouts 
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,14 +16,13 @@ from typing import Any
 from builders.cache import BuildLock
 from builders.engine import LocalEngine
 from builders.recipe import ImportRecipe
-from builders.run import Progress, Run, silent
+from builders.run import Progress, Run, refuse_foreign, remove_stale, silent
 from builders.scan import Reject
 from builders.stage import Engine, Product, Stage, Work
 from builders.triplet import is_whole
 from manifests.audio import AUDIO_SUFFIXES
-from manifests.corpus import Corpus
+from manifests.corpus import MIXTURE, Corpus
 from manifests.errors import AudioError, BuildError
-from manifests.exports.songs import MIXTURE
 from manifests.imports import folders, moisesdb, musdb18
 from manifests.imports.songs import FoundSong, NoSong, Options, content_ids, song_id_of, take_song
 from manifests.tables import TableFormat, frame_of
@@ -87,7 +85,7 @@ class ImportBuilder:
         """
         found, left_out = find_songs(folder, self.recipe)
         _require_apart(folder, self.out)
-        _refuse_foreign(self.out)
+        refuse_foreign(self.out, "import")
         with BuildLock(self.out):
             run = _Run(self, folder, left_out)
             run.claim_folder()
@@ -202,7 +200,7 @@ class _Run(Run):
 
     def write(self, stems: list[dict[str, Any]], tracks: list[dict[str, Any]]) -> None:
         """The tables, the stems table last."""
-        _remove_stale_audio(self.out, {row["path"] for row in stems})
+        remove_stale(self.out, _written_stems(self.out), {row["path"] for row in stems})
         tables = {"tracks": frame_of("tracks", tracks), "stems": frame_of("stems", stems)}
         self.save([row["track_id"] for row in tracks], tables, folder=str(self.folder))
 
@@ -238,24 +236,10 @@ def _require_apart(folder: Path, out: Path) -> None:
         raise BuildError(f"{folder}: lies in {out}, where it is imported to; choose another --out folder")
 
 
-def _refuse_foreign(out: Path) -> None:
-    """Refuse a folder with files in it that no import has claimed."""
-    if not out.is_dir() or (out / "recipe.json").exists():
-        return
-    # what the lock, and a recipe that was being written, leave
-    found = sorted(path.name for path in out.iterdir() if not path.name.startswith((".lock", ".stemloom-")))
-    if found:
-        raise BuildError(
-            f"{out}: already holds '{found[0]}', which no import has written, and nothing is overwritten; choose a "
-            "folder that is new or empty"
-        )
-
-
-def _remove_stale_audio(out: Path, paths: set[str]) -> None:
-    """Remove stems of an earlier run that no row refers to."""
-    for path in sorted(out.glob("audio/*/*")):
-        is_ours = re.fullmatch("[0-9a-f]{32}", path.parent.name) and path.suffix.lower() in AUDIO_SUFFIXES
-        if is_ours and path.relative_to(out).as_posix() not in paths:
-            path.unlink()
-            with contextlib.suppress(OSError):  # the song's other stems are still there
-                path.parent.rmdir()
+def _written_stems(out: Path) -> list[str]:
+    """The stems in a build folder, as paths of the stems table. What is not ours is left out."""
+    return sorted(
+        path.relative_to(out).as_posix()
+        for path in out.glob("audio/*/*")
+        if re.fullmatch("[0-9a-f]{32}", path.parent.name) and path.suffix.lower() in AUDIO_SUFFIXES
+    )

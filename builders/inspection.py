@@ -23,6 +23,7 @@ from curation.defects import VOICED, Verdict, excess_curve, is_voice_stem, judge
 from curation.measures import StemMeter
 from curation.voice import SAMPLE_RATE, STEP_S, voice_probability
 from manifests.audio import Audio, blocks, probe
+from manifests.corpus import MIXTURE
 from manifests.errors import AudioError, RecipeError
 
 Witness: TypeAlias = Callable[[Audio, int], npt.NDArray[Any]]
@@ -35,7 +36,6 @@ LEVEL_STEP_S = 0.1
 VOICE_RANGE_DB = 40.0
 """A voice further below its loud parts does not count as heard."""
 
-_MIXTURE = "mixture"
 _BLOCK_FRAMES = 1 << 17
 
 
@@ -119,7 +119,7 @@ class Inspection:
         salient = [
             salient_fraction(clips, {song_id: self._curve(stem, self._energies[row])})
             for row, stem in enumerate(self.stems)
-            if stem != _MIXTURE
+            if stem != MIXTURE
         ]
         if salient:
             columns["salient_fraction"] = pd.concat(salient, axis=1).min(axis=1)
@@ -171,7 +171,7 @@ class Inspection:
         return {
             stem: np.asarray(np.bincount(places, self._voices[row], seconds) / number, np.float32)
             for row, stem in enumerate(self.stems)
-            if stem != _MIXTURE
+            if stem != MIXTURE
         }
 
 
@@ -235,16 +235,16 @@ def inspect_song(item: InspectItem, witness: str | None = None) -> Product:
     length = min(len(stem.mono) for stem in heard)
     sides: dict[str, Audio] = {}
     for (name, _), stem in zip(item.stems, heard, strict=True):
-        side = _MIXTURE if name == _MIXTURE else "voices" if is_voice_stem(name) else "rest"
+        side = MIXTURE if name == MIXTURE else "voices" if is_voice_stem(name) else "rest"
         sides[side] = sides.get(side, np.float32(0)) + stem.mono[:length]
     leakage = excess = np.zeros(0, np.float32)
     if {"voices", "rest"} <= sides.keys():
         leakage = leakage_curve(sides["voices"], sides["rest"], SAMPLE_RATE)
-    if {_MIXTURE, "rest"} <= sides.keys():
-        excess = excess_curve(sides[_MIXTURE], sides["rest"], SAMPLE_RATE)
+    if {MIXTURE, "rest"} <= sides.keys():
+        excess = excess_curve(sides[MIXTURE], sides["rest"], SAMPLE_RATE)
     silence = np.zeros((1, length), np.float32)
     voices = [
-        _testimony(witnesses, silence if name == _MIXTURE else stem.mono[np.newaxis, :length])
+        _testimony(witnesses, silence if name == MIXTURE else stem.mono[np.newaxis, :length])
         for (name, _), stem in zip(item.stems, heard, strict=True)
     ]
     prints = [stem.fingerprint for stem in heard if stem.fingerprint is not None]
@@ -299,7 +299,7 @@ def _listen(name: str, file: FoundFile) -> _Heard:
     meter = StemMeter(rate, info.channels)
     levels = LevelMeter(rate, info.channels, round(LEVEL_STEP_S * rate))
     resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
-    pcm, prints = (PcmStream(rate), open_stream()) if name == _MIXTURE else (None, None)
+    pcm, prints = (PcmStream(rate), open_stream()) if name == MIXTURE else (None, None)
     mono = []
     for block in blocks(path, _BLOCK_FRAMES):
         if not np.isfinite(block).all():

@@ -12,10 +12,8 @@ from builders.scan import walk_folder
 from curation.chromaprint import Fingerprint, PcmStream, open_stream
 from curation.leaks import EXTERNAL, find_leaks
 from manifests.audio import blocks, probe
-from manifests.corpus import Corpus
+from manifests.corpus import MIXTURE, Corpus
 from manifests.errors import AudioError, BuildError, StemloomError
-
-_MIXTURE = "mixture"
 
 
 def find_corpus_leaks(
@@ -44,7 +42,7 @@ def find_corpus_leaks(
     BuildError
         If an unseen folder is not there or has no audio file.
     """
-    mixtures = {song_id: corpus.song(song_id).get(_MIXTURE) for song_id in corpus.songs()}
+    mixtures = {song_id: corpus.song(song_id).get(MIXTURE) for song_id in corpus.songs()}
     rows = {song_id: row for song_id, row in mixtures.items() if row is not None}
     splits: dict[str, str | None] = {song_id: row["split"] for song_id, row in rows.items()}
     outside = [path for folder in unseen for path in _audio_files(folder)]
@@ -56,7 +54,7 @@ def find_corpus_leaks(
     for done, song_id in enumerate(rows):
         progress("leaks", done, total, failed)
         try:
-            prints[song_id, _MIXTURE] = _fingerprint(corpus.path_of(rows[song_id]))
+            prints[song_id, MIXTURE] = _fingerprint(corpus.path_of(rows[song_id]))
         except StemloomError as error:
             failed += 1
             yield f"{error} (left out of the leak audit)"

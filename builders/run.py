@@ -5,10 +5,11 @@ What every builder does between its stages, so that a builder's own module holds
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,7 @@ class Run:
         *,
         reject_stage: str | None,
         cached: bool = True,
+        counted: bool = True,
         is_whole: Callable[[dict[str, Any]], bool] = lambda value: True,
     ) -> Iterable[Done]:
         """Run a stage, count, show progress, and turn failures into rejects.
@@ -123,6 +125,8 @@ class Run:
             The stage that a failure's row names; None keeps no row of it.
         cached : bool
             Whether results are kept, and taken from what is kept.
+        counted : bool
+            Whether the run's counts and times have the stage: not where a caller counts by other items.
         is_whole : callable, optional
             As for `run_stage`.
 
@@ -150,8 +154,9 @@ class Run:
                     )
             self.progress(stage.name, number, len(works), failed)
             yield done
-        self.counts[stage.name] = {"in": len(works), "kept": len(works) - failed, "rejected": failed}
-        self.wall_s[stage.name] = time.monotonic() - start
+        if counted:
+            self.counts[stage.name] = {"in": len(works), "kept": len(works) - failed, "rejected": failed}
+            self.wall_s[stage.name] = time.monotonic() - start
 
     def rejected_table(self) -> pd.DataFrame:
         """What was left out so far, sorted."""
@@ -195,6 +200,51 @@ class Run:
             reasons = counts.setdefault(reject.stage, {})
             reasons[reject.reason] = reasons.get(reject.reason, 0) + 1
         return counts
+
+
+def refuse_foreign(out: Path, writer: str) -> None:
+    """Refuse a folder with files in it that no run has claimed.
+
+    Parameters
+    ----------
+    out : Path
+        The build folder, which need not be there.
+    writer : str
+        What might have written it: 'import', 'curation'.
+
+    Raises
+    ------
+    BuildError
+        When it holds anything and no `recipe.json`.
+    """
+    if not out.is_dir() or (out / "recipe.json").exists():
+        return
+    # what the lock, and a recipe that was being written, leave
+    found = sorted(path.name for path in out.iterdir() if not path.name.startswith((".lock", TEMPORARY_PREFIX)))
+    if found:
+        raise BuildError(
+            f"{out}: already holds '{found[0]}', which no {writer} has written, and nothing is overwritten; choose "
+            "a folder that is new or empty"
+        )
+
+
+def remove_stale(out: Path, ours: Iterable[str], kept: Collection[str]) -> None:
+    """Remove files that an earlier run wrote and no row refers to any more, and folders that are empty then.
+
+    Parameters
+    ----------
+    out : Path
+        The build folder.
+    ours : iterable of str
+        Paths in it that only a run can have written.
+    kept : collection of str
+        Those of them that stay.
+    """
+    for name in ours:
+        if name not in kept:
+            (out / name).unlink()
+            with contextlib.suppress(OSError):  # the song's other stems are still there
+                (out / name).parent.rmdir()
 
 
 def _uncached(stage: Stage[Any], works: Sequence[Work[Any]], engine: Engine) -> Iterable[Done]:

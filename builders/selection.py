@@ -32,7 +32,7 @@ from curation.leaks import DUPLICATE_OVERLAP, MAX_DUPLICATE_ERROR_RATE, find_dup
 from curation.matching import MAX_BIT_ERROR_RATE
 from curation.measures import Measures
 from curation.songs import songs_of
-from manifests.corpus import Corpus
+from manifests.corpus import MIXTURE, Corpus
 from manifests.errors import BuildError, RecipeError, did_you_mean
 from manifests.schemas import GRADES
 from manifests.tables import TableFormat
@@ -46,8 +46,6 @@ SONG_MEASURES = {
 ROW_MEASURES = frozenset({"voiced_fraction", "salient_fraction"})
 CLIP_MEASURES = {"rms", *ROW_MEASURES}
 """What gates on clips can be on: the clip as a whole, or each stem."""
-
-MIXTURE = "mixture"
 
 
 @dataclass
@@ -120,7 +118,9 @@ class Selection(Run):
     def inspect(self) -> None:
         """Every song measured; those whose files cannot be read, or are not what their rows say, are left out."""
         stage = self._inspection()
-        items = self._items()
+        with self.step("hash"):
+            items = self._items()
+            self.songs = self.songs[self.songs.index.isin(list(items))]
         works = [Work(song_id, item, item.content_ids) for song_id, item in items.items()]
         keys = {work.name: stage.key(work.content_ids) for work in works}
         for done in self.stage(stage, works, reject_stage=None):
@@ -150,8 +150,8 @@ class Selection(Run):
             files[name] = FoundFile(str(path.parent), path.name)
         works = [Work(name, file, ()) for name, file in files.items()]
         wrong: dict[str, tuple[str, str]] = {}
-        for done in self.stage(HASH, works, reject_stage=None, cached=False):
-            song_id, stem, row = rows[done.name]
+        for done in self.stage(HASH, works, reject_stage=None, cached=False, counted=False):
+            song_id, _, row = rows[done.name]
             if done.failure is not None:
                 wrong[song_id] = (FAILURES[done.failure.kind], done.failure.detail)
                 continue
@@ -161,8 +161,6 @@ class Selection(Run):
             if row["content_id"] not in (None, found):
                 detail = f"{files[done.name].location}: content_id is {found}, and the stems table says "
                 wrong[song_id] = ("changed", f"{detail}{row['content_id']}; run 'stemloom check' on the source")
-        num_songs = len(self.songs)
-        self.counts["hash"] = {"in": num_songs, "kept": num_songs - len(wrong), "rejected": len(wrong)}
         for song_id in sorted(wrong):
             self.leave_out(song_id, "inspect", *wrong[song_id])
         stems: dict[str, list[tuple[str, FoundFile]]] = {}
@@ -209,7 +207,6 @@ class Selection(Run):
 
     def _measures(self) -> pd.DataFrame:
         """A row per song, a column ``<measure>_<stem>`` for each measure of each stem."""
-        stems = self.corpus.stems.set_index(["song_id", "stem"])[["active_fraction", "residual_db"]]
         rows = []
         for song_id in self.songs.index:
             row = {
@@ -217,16 +214,15 @@ class Selection(Run):
                 for stem, measures in self.found[song_id].measures.items()
                 for measure, value in measures.items()
             }
-            for stem in self.corpus.song(song_id):
-                for measure, value in stems.loc[(song_id, stem)].items():
-                    row[f"{measure}_{stem}"] = value
+            for stem, known in self.corpus.song(song_id).items():
+                for measure in ("active_fraction", "residual_db"):
+                    row[f"{measure}_{stem}"] = known[measure]
             rows.append(row)
         return pd.DataFrame(rows, index=self.songs.index).astype("float64")
 
     def drop_duplicates(self) -> None:
         """Of songs with the same audio keep the best; remember what is nearly the same, for the splits."""
-        prints = {(song_id, MIXTURE): self.found[song_id].fingerprint for song_id in self.songs.index}
-        near = find_duplicates(prints, max_bit_error_rate=MAX_BIT_ERROR_RATE)
+        near = find_duplicates(self._prints(), max_bit_error_rate=MAX_BIT_ERROR_RATE)
         with self.step("duplicates"):
             self.links = list(zip(near["song_a"], near["song_b"], strict=True))
             # an excerpt in common (a sample, a jingle) makes no duplicate, but must not be in two splits
@@ -256,16 +252,17 @@ class Selection(Run):
         if not self.recipe.unseen:
             return
         with self.step("unseen"):
-            counts, wall_s = dict(self.counts), dict(self.wall_s)
             for folder in map(Path, self.recipe.unseen):
                 self.outside.update(self._fingerprints(folder))
-            self.counts, self.wall_s = counts, wall_s  # stages count songs here, and these were others' files
-            prints = {(song_id, MIXTURE): self.found[song_id].fingerprint for song_id in self.songs.index}
-            leaks = find_leaks(prints, dict.fromkeys(self.songs.index, None), self.outside)
+            leaks = find_leaks(self._prints(), dict.fromkeys(self.songs.index, None), self.outside)
             leaks = leaks.drop_duplicates("song_a")
             for song_id, path, rate in leaks[["song_a", "song_b", "bit_error_rate"]].itertuples(index=False):
                 self.leave_out(song_id, "unseen", "must stay unseen", f"bit error rate {rate:.3f} to {path}")
             self.songs = self.songs.drop(index=leaks["song_a"].tolist())
+
+    def _prints(self) -> dict[tuple[str, str], Fingerprint]:
+        """Fingerprints of the songs that are left."""
+        return {(song_id, MIXTURE): self.found[song_id].fingerprint for song_id in self.songs.index}
 
     def _fingerprints(self, folder: Path) -> Iterator[tuple[str, Fingerprint]]:
         """Of every audio file in a folder, by its path."""
@@ -274,11 +271,11 @@ class Selection(Run):
             raise RecipeError(f"field 'unseen' is '{folder}': holds no audio file; correct the path")
         found = [Work(path, FoundFile(str(folder), path), ()) for path in paths]
         files = {}
-        for done in self.stage(HASH, found, reject_stage="unseen", cached=False):
+        for done in self.stage(HASH, found, reject_stage="unseen", cached=False, counted=False):
             if done.product is not None:
                 files[done.name] = FoundFile(str(folder), done.name, done.product.value["content_id"])
         works = [Work(path, file, (file.content_id,)) for path, file in sorted(files.items())]
-        for done in self.stage(SURVEY, works, reject_stage="unseen"):
+        for done in self.stage(SURVEY, works, reject_stage="unseen", counted=False):
             if done.product is not None:
                 yield f"{folder}/{done.name}", np.asarray(done.product.arrays["fingerprint"], np.uint32)
 

@@ -213,3 +213,7 @@ class Corpus:
                     "run 'stemloom check', then build it again"
                 )
         return audio
+
+
+MIXTURE = "mixture"
+"""The stem that the others of a song sum to."""

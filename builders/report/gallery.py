@@ -13,14 +13,13 @@ from functools import partial
 
 import numpy as np
 
-from builders.check import MIXTURE
 from builders.report.curves import Curves, Lane, lanes, read_curves
 from builders.report.pictures import Spectrogram, spectrogram, spectrogram_png
 from builders.report.players import CLIP_S, around_worst, bit_rate, data_uri, encoded, loudest_start
 from builders.report.songs import Song, Stem, stem_colours
 from builders.report.words import clock
 from curation.defects import is_voice_stem
-from manifests.corpus import Corpus
+from manifests.corpus import MIXTURE, Corpus
 from manifests.errors import StemloomError
 
 _MAX_THREADS = 8

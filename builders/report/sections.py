@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from builders.check import MIXTURE
 from builders.report import charts
 from builders.report.records import counts, finite, part, rows_of
 from builders.report.songs import Song, stem_colours
 from builders.report.words import kind_of, number
-from manifests.corpus import Corpus
+from manifests.corpus import MIXTURE, Corpus
 
 SHOWN_ROWS = 300
 """Rows of a long table that the page shows; the tables themselves have all."""

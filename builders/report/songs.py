@@ -13,9 +13,8 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from builders.check import MIXTURE
 from builders.report.records import rows_of
-from manifests.corpus import CORPUS_ROOT, Corpus, Row
+from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus, Row
 
 PICTURED = 10
 """Songs with pictures and players at either end, where they have no more than four stems each."""

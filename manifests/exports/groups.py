@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
+from manifests.corpus import MIXTURE
 from manifests.errors import RecipeError, TableError, did_you_mean
 from manifests.exports.mixing import Sound
-from manifests.exports.songs import MIXTURE, Song
+from manifests.exports.songs import Song
 
 _MAX_NAMED = 20
 

@@ -28,14 +28,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from manifests.corpus import Corpus
+from manifests.corpus import MIXTURE, Corpus
 from manifests.errors import RecipeError, TableError
 from manifests.exports.folder import new_folder, refuse_taken
 from manifests.exports.groups import refuse_stems_named
 from manifests.exports.names import file_name
 from manifests.exports.songs import (
     FACTS,
-    MIXTURE,
     TRAIN,
     AudioUse,
     Exported,

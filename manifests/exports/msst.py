@@ -23,7 +23,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from manifests.corpus import Corpus
+from manifests.corpus import MIXTURE, Corpus
 from manifests.errors import RecipeError
 from manifests.exports.folder import new_folder, refuse_taken
 from manifests.exports.groups import grouped, mixture_of, require_one_format, require_stems
@@ -31,7 +31,6 @@ from manifests.exports.mixing import Sound
 from manifests.exports.names import file_name, unique_names
 from manifests.exports.placing import Placed
 from manifests.exports.songs import (
-    MIXTURE,
     TRAIN,
     AudioUse,
     Exported,

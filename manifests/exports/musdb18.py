@@ -27,13 +27,12 @@ from typing import Any, Literal
 
 import yaml
 
-from manifests.corpus import Corpus
+from manifests.corpus import MIXTURE, Corpus
 from manifests.errors import RecipeError, did_you_mean
 from manifests.exports.folder import new_folder, refuse_taken
 from manifests.exports.groups import grouped, mixture_of, require_one_format, require_stems
 from manifests.exports.placing import Placed
 from manifests.exports.songs import (
-    MIXTURE,
     TEST,
     TRAIN,
     VALIDATION,

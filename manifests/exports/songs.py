@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from manifests.audio import probe
-from manifests.corpus import Corpus, Row
+from manifests.corpus import MIXTURE, Corpus, Row
 from manifests.errors import AudioError, RecipeError, TableError, did_you_mean
 from manifests.exports.mixing import Shape, Sound, full_scale_gain, resampled_frames
 from manifests.exports.names import unique_names
 from manifests.exports.placing import How, Placed, place, take_file, with_suffix
 from manifests.tables import find_table
-
-MIXTURE = "mixture"
-"""The stem that the others of a song sum to."""
 
 FACTS = ("title", "artist", "genre", "split", "license", "grade", "weight")
 """What is known about a song besides its audio."""

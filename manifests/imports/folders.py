@@ -12,8 +12,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from manifests.audio import AUDIO_SUFFIXES
+from manifests.corpus import MIXTURE
 from manifests.errors import RecipeError
-from manifests.exports.songs import MIXTURE, TEST, TRAIN, VALIDATION
+from manifests.exports.songs import TEST, TRAIN, VALIDATION
 from manifests.imports.songs import (
     FoundSong,
     NoSong,

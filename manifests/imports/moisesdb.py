@@ -23,8 +23,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from manifests.corpus import MIXTURE
 from manifests.errors import RecipeError, TableError
-from manifests.exports.songs import MIXTURE
 from manifests.imports.songs import FoundSong, NoSong, folders_below, plain_text, require_songs_folder, stem_name
 from manifests.paths import resolve
 

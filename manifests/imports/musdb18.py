@@ -20,9 +20,10 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
+from manifests.corpus import MIXTURE
 from manifests.errors import RecipeError
 from manifests.exports.musdb18 import SETUP, STEMS
-from manifests.exports.songs import MIXTURE, TEST, TRAIN, VALIDATION
+from manifests.exports.songs import TEST, TRAIN, VALIDATION
 from manifests.imports.folders import song_folders
 from manifests.imports.songs import FoundSong, NoSong
 

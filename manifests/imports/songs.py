@@ -22,11 +22,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from manifests.audio import AUDIO_SUFFIXES, content_id, probe
-from manifests.corpus import CORPUS_ROOT
+from manifests.corpus import CORPUS_ROOT, MIXTURE
 from manifests.errors import AudioError
 from manifests.exports.mixing import CEILING, Shape, Sound, side_by_side
 from manifests.exports.placing import Placed, place
-from manifests.exports.songs import MIXTURE
 
 TOLERANCE = 9.9e-5
 """Largest difference between a mixture and the sum of its stems, in parts of full scale: MUSDB18-HQ's five files of
