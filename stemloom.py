@@ -50,11 +50,9 @@ from builders.recipe import (
     CurateRecipe,
     ExportRecipe,
     ImportRecipe,
-    make_recipe,
-    read_mapping,
-    wrong_fields,
 )
 from manifests.errors import RecipeError, StemloomError
+from manifests.recipes import make_recipe, read_mapping, wrong_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

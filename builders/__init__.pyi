@@ -6,7 +6,7 @@ from .curate import CurateBuilder
 from .engine import Failure, LocalEngine, Outcome
 from .exports import export_corpus
 from .imports import ImportBuilder
-from .recipe import CardRecipe, CatalogRecipe, CurateRecipe, ExportRecipe, ImportRecipe, load_recipe
+from .recipe import CardRecipe, CatalogRecipe, CurateRecipe, ExportRecipe, ImportRecipe
 from .report import write_report
 from .stage import Product, Stage, run_stage
 
@@ -30,7 +30,6 @@ __all__ = [
     "cache_key",
     "check_build",
     "export_corpus",
-    "load_recipe",
     "run_stage",
     "write_card",
     "write_report",

@@ -23,12 +23,13 @@ import pandas as pd
 import pyarrow
 
 from builders.leaks import find_corpus_leaks
-from builders.recipe import RECIPES, make_recipe
+from builders.recipe import RECIPES
 from curation.versions import artist_key, artist_names
 from manifests.audio import AUDIO_SUFFIXES, Audio, blocks, content_id, probe
 from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus, Row
 from manifests.errors import AudioError, BuildError, RecipeError, StemloomError, TableError
 from manifests.files import TEMPORARY_PREFIX
+from manifests.recipes import make_recipe
 from manifests.tables import SCHEMAS, find_table, read_table
 
 TOLERANCE = 1e-4

@@ -7,15 +7,10 @@ it is written into the build folder first, and a folder holds one recipe's work 
 from __future__ import annotations
 
 import datetime
-import difflib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-
-from manifests.errors import RecipeError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def _none_if_said(value: object) -> object:
@@ -296,69 +291,3 @@ RECIPES: dict[str, type[BaseModel]] = {
     "card": CardRecipe,
 }
 """By the name of the builder in `recipe.json`, which is the command's."""
-
-Recipe = TypeVar("Recipe", bound=BaseModel)
-
-
-def load_recipe(path: Path, kind: type[Recipe]) -> Recipe:
-    """Read a recipe from YAML.
-
-    Parameters
-    ----------
-    path : Path
-        A mapping of the recipe's fields; those left out keep their defaults.
-    kind : type
-        `CatalogRecipe`, `CurateRecipe`, or another one.
-
-    Returns
-    -------
-    kind
-
-    Raises
-    ------
-    RecipeError
-        If the file cannot be read, is no mapping, or fields are unknown (the nearest known one is named) or out
-        of their range; one line for each.
-    """
-    return make_recipe(read_mapping(path), str(path), kind)
-
-
-def read_mapping(path: Path) -> dict[str, object]:
-    """The mapping that a YAML file holds, or a `RecipeError` that says what is wrong with it."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: cannot be read as YAML ({error}); correct the file") from error
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path}: holds a {type(values).__name__}, expected 'field: value' lines")
-    return values
-
-
-def make_recipe(values: dict[str, object], source: str, kind: type[Recipe]) -> Recipe:
-    """A recipe from plain values, with errors that name the field, the value and the fix."""
-    known = list(kind.model_fields)
-    problems = []
-    for field in values:
-        if field not in known:
-            near = difflib.get_close_matches(str(field), known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; known fields: {', '.join(known)}"
-            problems.append(f"{source}: unknown field '{field}'{hint}")
-    try:
-        recipe = kind.model_validate({field: values[field] for field in values if field in known})
-        if not problems:
-            return recipe
-    except ValidationError as error:
-        problems += [f"{source}: {problem}" for problem in wrong_fields(error)]
-    raise RecipeError("\n".join(problems))
-
-
-def wrong_fields(error: ValidationError) -> list[str]:
-    """What pydantic says about a recipe, a line for each wrong field: its name, its value, what is allowed."""
-    return [
-        f"field '{problem['loc'][0]}' is {problem['input']!r}: {problem['msg']}; correct the value"
-        if problem["loc"]
-        else problem["msg"].removeprefix("Value error, ")
-        for problem in error.errors()
-    ]

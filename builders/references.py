@@ -9,13 +9,13 @@ import csv
 from pathlib import Path
 from typing import Literal
 
-from builders.recipe import read_mapping
 from curation.balance import distribution
 from curation.genres import GENRES, OTHER, normalise_genre, normalise_genres
 from curation.songs import songs_of
 from curation.splits import MUSDB18_VALIDATION
 from manifests.corpus import Corpus
 from manifests.errors import RecipeError, did_you_mean
+from manifests.recipes import read_mapping
 from manifests.tables import find_table
 
 

@@ -18,11 +18,11 @@ import numpy as np
 
 from builders.stage import Product, Stage
 from curation.chromaprint import PcmStream, open_stream
-from curation.loudness import LoudnessMeter
 from curation.tags import read_tags
 from curation.versions import label
 from manifests.audio import AUDIO_SUFFIXES, Audio, blocks, content_id, probe, read
 from manifests.errors import AudioError
+from manifests.loudness import LoudnessMeter
 from manifests.paths import is_portable
 
 ROOT = "catalog"

@@ -14,10 +14,10 @@ from builders.scan import FoundFile, read_found
 from builders.stage import Product, plain
 from curation.alignment import Alignment, Segment, render
 from curation.derivation import Method, derive_vocals
-from curation.loudness import loudness_lufs
 from manifests.audio import Audio, content_id, quantise, write
 from manifests.corpus import CORPUS_ROOT
 from manifests.errors import AudioError
+from manifests.loudness import loudness_lufs
 
 DERIVE_VERSION = 2
 

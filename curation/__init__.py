@@ -6,7 +6,6 @@ vocabulary   the words for it in the languages of the world
 metadata     which tracks may be one song, by tags and names
 chromaprint  fingerprints of tracks
 matching     which fingerprints hold one recording
-loudness     BS.1770
 transfer     the filter and level from an instrumental to the mixture that holds it
 alignment    lag, drift, polarity and edits
 evidence     what two aligned signals are to each other

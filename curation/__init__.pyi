@@ -11,7 +11,6 @@ from .gates import GATES, Gate, Gated, GateReport, apply_gates, parse_gate, pars
 from .genres import GENRES, normalise_genre, normalise_genres
 from .leaks import find_duplicates, find_leaks
 from .licenses import License, LicenseRow, license_table, normalise_license, unlicensed_songs
-from .loudness import LoudnessMeter, loudness_lufs
 from .matching import Match, best_match, best_matches, join_candidates
 from .measures import Measures, StemMeter, measure
 from .metadata import metadata_candidates
@@ -41,7 +40,6 @@ __all__ = [
     "LevelMeter",
     "License",
     "LicenseRow",
-    "LoudnessMeter",
     "Match",
     "Measures",
     "Salience",
@@ -78,7 +76,6 @@ __all__ = [
     "leakage_curve",
     "level_curve",
     "license_table",
-    "loudness_lufs",
     "measure",
     "merge_groups",
     "metadata_candidates",

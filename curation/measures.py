@@ -29,7 +29,7 @@ References
 ----------
 S. Uhlich et al., "The Sound Demixing Challenge 2023 - Cinematic Demixing Track", TISMIR 7(1), 2024: the RMS of a
 class.
-ITU-R BS.1770-4: loudness, by `curation.loudness`.
+ITU-R BS.1770-4: loudness, by `manifests.loudness`.
 P. D. Welch, "The use of fast Fourier transform for the estimation of power spectra", 1967.
 """
 
@@ -45,7 +45,7 @@ import scipy.fft
 import scipy.signal
 
 from curation.activity import LevelMeter, active_fraction
-from curation.loudness import LoudnessMeter
+from manifests.loudness import LoudnessMeter
 
 __all__ = ["FULL_SCALE", "Measures", "StemMeter", "measure"]
 
@@ -84,7 +84,7 @@ class Measures:
     peak : float
         Largest absolute sample, of any channel.
     loudness_lufs : float
-        Integrated, BS.1770-4; at least `curation.loudness.SILENCE_LUFS`.
+        Integrated, BS.1770-4; at least `manifests.loudness.SILENCE_LUFS`.
     silent_fraction : float
         Share of the time below -60 dBFS (mean power over the channels), in steps of 50 ms; 0 to 1.
     clipped_fraction : float
@@ -121,7 +121,7 @@ class StemMeter:
     sample_rate : int
         In Hz, 8,000 to 192,000.
     channels : int
-        1 to `curation.loudness.MAX_CHANNELS`.
+        1 to `manifests.loudness.MAX_CHANNELS`.
 
     Raises
     ------

@@ -5,6 +5,8 @@ tables      reading and writing validated tables
 schemas     what each table holds
 validation  typing and checking a table against its schema
 corpus      a folder of both
+loudness    integrated loudness and peak, as BS.1770 says
+recipes     settings as a person writes them, and what is wrong with them
 errors      StemloomError and its leaves
 files       files that appear whole or not at all
 paths       relative POSIX paths that stay under their root

@@ -2,6 +2,8 @@ from .audio import AUDIO_SUFFIXES, Audio, AudioInfo, blocks, content_id, probe, 
 from .corpus import CORPUS_ROOT, Corpus
 from .errors import AudioError, BuildError, RecipeError, StemloomError, TableError
 from .files import replacing
+from .loudness import LoudnessMeter, loudness_lufs
+from .recipes import Settings, load_recipe
 from .schemas import SCHEMAS
 from .tables import (
     TableFormat,
@@ -22,7 +24,9 @@ __all__ = [
     "AudioInfo",
     "BuildError",
     "Corpus",
+    "LoudnessMeter",
     "RecipeError",
+    "Settings",
     "StemloomError",
     "TableError",
     "TableFormat",
@@ -31,6 +35,8 @@ __all__ = [
     "empty_table",
     "find_table",
     "frame_of",
+    "load_recipe",
+    "loudness_lufs",
     "probe",
     "quantise",
     "read",

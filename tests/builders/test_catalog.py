@@ -17,10 +17,10 @@ from builders.catalog import CatalogBuilder
 from builders.check import check_build
 from builders.engine import LocalEngine, Outcome
 from builders.recipe import CatalogRecipe
-from curation.loudness import loudness_lufs
 from manifests.audio import content_id, read
 from manifests.corpus import Corpus
 from manifests.errors import AudioError, BuildError, RecipeError
+from manifests.loudness import loudness_lufs
 from manifests.tables import find_table, read_table
 from tests.builders.small_catalog import (
     FRAMES,

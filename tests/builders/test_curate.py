@@ -13,9 +13,9 @@ import pytest
 from builders.check import check_build
 from builders.curate import CurateBuilder
 from builders.recipe import CurateRecipe
-from curation.loudness import loudness_lufs
 from manifests.corpus import Corpus
 from manifests.errors import BuildError, RecipeError, TableError
+from manifests.loudness import loudness_lufs
 from manifests.tables import read_table
 from tests.builders.small_catalog import contents
 from tests.builders.small_corpora import (

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import stemloom
-from builders.recipe import CurateRecipe, load_recipe
+from builders.recipe import CurateRecipe
 from manifests.corpus import Corpus
+from manifests.recipes import load_recipe
 from tests.builders.small_corpora import stems, write_corpus
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes/curate").glob("*.yaml"))

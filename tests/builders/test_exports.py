@@ -10,10 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from builders.exports import chosen_songs, export_corpus
-from builders.recipe import ExportRecipe, ImportRecipe, load_recipe, make_recipe
+from builders.recipe import ExportRecipe, ImportRecipe
 from manifests.corpus import Corpus
 from manifests.errors import RecipeError, TableError
 from manifests.exports import csv, huggingface, lhotse, msst, musdb18
+from manifests.recipes import load_recipe, make_recipe
 from tests.manifests.exports.small_corpus import files_of, small_corpus
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from builders.recipe import CatalogRecipe, load_recipe, make_recipe
+from builders.recipe import CatalogRecipe
 from manifests.errors import RecipeError
+from manifests.recipes import load_recipe, make_recipe
 
 
 def written(folder: Path, text: str) -> Path:

@@ -28,9 +28,9 @@ from builders.scan import (
     walk_folder,
 )
 from curation.chromaprint import fingerprint, to_pcm
-from curation.loudness import loudness_lufs
 from manifests.audio import Audio, content_id, read, write
 from manifests.errors import AudioError
+from manifests.loudness import loudness_lufs
 from manifests.paths import is_portable
 from manifests.tables import frame_of
 from tests.builders.small_catalog import RATE, mixture, write_file

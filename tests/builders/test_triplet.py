@@ -12,9 +12,9 @@ import pytest
 
 from builders.scan import FoundFile
 from builders.triplet import TripletItem, is_whole, write_triplet
-from curation.loudness import loudness_lufs
 from manifests.audio import Audio, content_id, quantise, read, write
 from manifests.errors import AudioError
+from manifests.loudness import loudness_lufs
 from manifests.tables import frame_of
 from tests.builders.small_catalog import FRAMES, RATE, mixture, parts
 

@@ -14,9 +14,9 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.loudness import loudness_lufs
 from curation.measures import FULL_SCALE, Measures, StemMeter, measure
 from manifests.errors import AudioError
+from manifests.loudness import loudness_lufs
 from tests.synthesis import Audio, pink_noise, song, tone
 
 RATE = 44_100

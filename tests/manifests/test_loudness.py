@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.loudness import (
+from manifests.errors import AudioError
+from manifests.loudness import (
     MAX_CHANNELS,
     SILENCE_LUFS,
     SILENCE_PEAK_DB,
@@ -17,7 +18,6 @@ from curation.loudness import (
     k_weighting,
     loudness_lufs,
 )
-from manifests.errors import AudioError
 from tests.synthesis import pink_noise, tone
 
 Audio = npt.NDArray[np.float32]

@@ -1,0 +1,108 @@
+"""Settings as a person writes them: in YAML, on the command line, in Python.
+
+A recipe is a frozen pydantic model. Whatever is wrong with one is told at once, a line for each wrong field:
+where it is, what was given, what is allowed, and for an unknown field the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from manifests.errors import RecipeError
+
+__all__ = ["Settings", "load_recipe", "make_recipe", "read_mapping", "wrong_fields"]
+
+Recipe = TypeVar("Recipe", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """A frozen group of fields within a recipe; an unknown field is an error that names the nearest known one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            unknown = [
+                _unknown(str(field), list(cls.model_fields)) for field in values if field not in cls.model_fields
+            ]
+            if unknown:
+                raise PydanticCustomError("unknown_field", "{message}", {"message": "; ".join(unknown)})
+        return values
+
+
+def load_recipe(path: Path, kind: type[Recipe]) -> Recipe:
+    """Read a recipe from YAML.
+
+    Parameters
+    ----------
+    path : Path
+        A mapping of the recipe's fields; those left out keep their defaults.
+    kind : type
+        `CatalogRecipe`, `CurateRecipe`, or another one.
+
+    Returns
+    -------
+    kind
+
+    Raises
+    ------
+    RecipeError
+        If the file cannot be read, is no mapping, or fields are unknown (the nearest known one is named) or out
+        of their range; one line for each.
+    """
+    return make_recipe(read_mapping(path), str(path), kind)
+
+
+def read_mapping(path: Path) -> dict[str, object]:
+    """The mapping that a YAML file holds, or a `RecipeError` that says what is wrong with it."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: cannot be read as YAML ({error}); correct the file") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: holds a {type(values).__name__}, expected 'field: value' lines")
+    return values
+
+
+def make_recipe(values: dict[str, object], source: str, kind: type[Recipe]) -> Recipe:
+    """A recipe from plain values, with errors that name the field, the value and the fix."""
+    known = list(kind.model_fields)
+    problems = [f"{source}: {_unknown(str(field), known)}" for field in values if field not in known]
+    try:
+        recipe = kind.model_validate({field: values[field] for field in values if field in known})
+        if not problems:
+            return recipe
+    except ValidationError as error:
+        problems += [f"{source}: {problem}" for problem in wrong_fields(error)]
+    raise RecipeError("\n".join(problems))
+
+
+def wrong_fields(error: ValidationError) -> list[str]:
+    """What pydantic says about a recipe, a line for each wrong field: its name, its value, what is allowed."""
+    return [_wrong(problem) for problem in error.errors()]
+
+
+def _wrong(problem: Any) -> str:
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    place = ".".join(str(part) for part in problem["loc"])
+    if not place:
+        return message
+    if problem["type"] == "unknown_field":
+        return f"field '{place}': {message}"
+    return f"field '{place}' is {problem['input']!r}: {problem['msg']}; correct the value"
+
+
+def _unknown(field: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(field, known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else f"; known fields: {', '.join(known)}"
+    return f"unknown field '{field}'{hint}"
