@@ -102,7 +102,7 @@ def write_triplet(
                 "provenance": "derived",
                 "method": "release" if name == "mixture" else method if name == "vocals" else f"mixture - {method}",
                 "parents": ";".join((item.mixture.content_id, item.instrumental.content_id)),
-                **_levels(audio, sample_rate),
+                **levels(audio, sample_rate),
                 "residual_db": plain(residual_db),
                 "audit": "unheard",
                 "gain_db": plain(20 * np.log10(float(gain))),
@@ -170,8 +170,8 @@ def _gain(stems: dict[str, Audio], sample_rate: int, target_lufs: float | None) 
     return np.float32(min(gain, float(_CEILING) / max(peak, 1e-9)))
 
 
-def _levels(audio: Audio, sample_rate: int) -> dict[str, float | None]:
-    """Level columns of the stems table."""
+def levels(audio: Audio, sample_rate: int) -> dict[str, float | None]:
+    """A stem's level columns of the stems table: `rms`, `loudness_lufs`, `active_fraction`."""
     window = max(1, sample_rate // 20)
     whole = audio.shape[1] // window * window
     powers = np.square(audio[:, :whole], dtype=np.float32).reshape(audio.shape[0], -1, window).mean(axis=(0, 2))

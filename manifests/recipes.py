@@ -7,6 +7,7 @@ where it is, what was given, what is allowed, and for an unknown field the neare
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,12 +95,15 @@ def wrong_fields(error: ValidationError) -> list[str]:
 
 def _wrong(problem: Any) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
-    place = ".".join(str(part) for part in problem["loc"])
+    # of a choice of types, pydantic names each that was tried
+    place = ".".join(str(part) for part in problem["loc"] if not re.match(r"(literal|constrained)\b", str(part)))
     if not place:
         return message
-    if problem["type"] == "unknown_field":
+    if problem["type"] == "missing":
+        return f"field '{place}' is missing; add it"
+    if isinstance(problem["input"], dict):  # a whole group of fields: the message says which
         return f"field '{place}': {message}"
-    return f"field '{place}' is {problem['input']!r}: {problem['msg']}; correct the value"
+    return f"field '{place}' is {problem['input']!r}: {message}; correct the value"
 
 
 def _unknown(field: str, known: list[str]) -> str:

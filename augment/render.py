@@ -1,0 +1,189 @@
+"""Rendering a plan: audio that follows from it and decides nothing.
+
+The mixture is the sum of its targets, by construction: sources are added to their targets, transforms work on all
+targets alike, and the mixture is what the targets sum to then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import soxr
+
+from augment.plan import Event, MixturePlan, Step
+from augment.transforms.rules import apply_steps, step_input_frames
+from manifests.audio import Audio
+from manifests.errors import AudioError, RecipeError
+
+__all__ = ["REMOVE", "Mixture", "Reader", "Separate", "frames_needed", "render"]
+
+REMOVE = "remove"
+"""The step of a cascade (`augment.recipe.Removal`): the renderer's own, since it changes which targets there
+are."""
+
+Separate: TypeAlias = Callable[[Audio, int], Audio]
+"""From a mixture (channels, frames) and its sample rate, the one target that a cascade takes out, of the same
+shape."""
+
+
+class Reader(Protocol):
+    """What hands out crops: `manifests.crops.CropReader`, `manifests.packed.PackedReader`."""
+
+    def read(self, root: str, path: str, start_frame: int, num_frames: int, gain: float = 1.0) -> Audio:
+        """A crop [shape=(channels, num_frames)], float32, times `gain`; the caller may write into it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """A rendered plan.
+
+    Attributes
+    ----------
+    mixture : np.ndarray [shape=(channels, frames)]
+        float32: what `targets` sum to.
+    targets : np.ndarray [shape=(targets, channels, frames)]
+        float32, in the order of `names`.
+    names : tuple of str
+    plan : MixturePlan
+    """
+
+    mixture: Audio
+    targets: Audio
+    names: tuple[str, ...]
+    plan: MixturePlan
+
+
+def render(
+    plan: MixturePlan,
+    reader: Reader,
+    *,
+    separate: Separate | None = None,
+    heard: Callable[[Event, Audio], None] | None = None,
+) -> Mixture:
+    """Turn a plan into audio.
+
+    Parameters
+    ----------
+    plan : MixturePlan
+    reader : Reader
+        Knows the roots that the events name.
+    separate : callable, optional
+        For a cascade by a separator; see `Separate`.
+    heard : callable, optional
+        Called with each event and its audio [shape=(channels, length_frames)], as it is added to its target.
+
+    Returns
+    -------
+    Mixture
+
+    Raises
+    ------
+    AudioError
+        When a file cannot be read, has more channels than can be mixed, or a transform cannot deal with what it
+        gets.
+    RecipeError
+        When the plan's cascade needs a separator and none is given.
+    """
+    removal = [step for step in plan.transforms if step["name"] == REMOVE]
+    steps = [step for step in plan.transforms if step["name"] != REMOVE]
+    stack = np.zeros((len(plan.targets), plan.channels, frames_needed(steps, plan.num_frames)), np.float32)
+    place = {target: number for number, target in enumerate(plan.targets)}
+    for event in plan.events:
+        audio = _sounding(event, plan, reader)
+        if heard is not None:
+            heard(event, audio)
+        stack[place[event.target], :, event.offset_frame : event.offset_frame + audio.shape[1]] += audio
+    stack = apply_steps(steps, stack, plan.sample_rate, plan.num_frames)
+    names = plan.targets
+    for step in removal:
+        stack, names = _without(step, stack, names, plan.sample_rate, separate)
+    return Mixture(_sum(stack), stack, names, plan)
+
+
+def frames_needed(steps: Sequence[Step], num_frames: int) -> int:
+    """Frames that must go into some steps so that `num_frames` come out.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        In the order of their application.
+    num_frames : int
+        At least 1.
+
+    Returns
+    -------
+    int
+    """
+    for step in reversed(steps):
+        num_frames = step_input_frames(step, num_frames)
+    return num_frames
+
+
+def _sounding(event: Event, plan: MixturePlan, reader: Reader) -> Audio:
+    """A source as it is added to its target."""
+    gain = 10.0 ** (event.gain_db / 20.0)
+    is_plain = event.source_rate == plan.sample_rate and not event.transforms
+    crop = reader.read(
+        event.root, event.path, event.source_start_frame, event.num_frames, gain if is_plain else 1.0
+    )
+    if len(crop) > plan.channels:
+        crop = _downmixed(crop, plan.channels, event.path)
+    if not is_plain:
+        if event.source_rate != plan.sample_rate:
+            crop = _resampled(crop, event.source_rate, plan.sample_rate)
+        crop = apply_steps(event.transforms, crop[None], plan.sample_rate)[0]
+        crop *= np.float32(gain)
+    if len(crop) < plan.channels:
+        crop = np.broadcast_to(crop, (plan.channels, crop.shape[1]))
+    return crop[:, : event.length_frames]
+
+
+def _resampled(audio: Audio, source_rate: int, sample_rate: int) -> Audio:
+    return np.ascontiguousarray(soxr.resample(audio.T, source_rate, sample_rate, "HQ").T)
+
+
+def _downmixed(audio: Audio, channels: int, path: str) -> Audio:
+    if channels == 1:
+        return np.asarray(audio.mean(axis=0, keepdims=True), np.float32)
+    raise AudioError(
+        f"{path}: has {len(audio)} channels, and the mixture has {channels}; downmix it first (only mono and "
+        "stereo are converted)"
+    )
+
+
+def _sum(stack: Audio) -> Audio:
+    if len(stack) == 1:
+        only: Audio = stack[0].copy()
+        return only
+    total: Audio = np.add(stack[0], stack[1])
+    for target in stack[2:]:
+        total += target
+    return total
+
+
+def _without(
+    step: Step, stack: Audio, names: tuple[str, ...], sample_rate: int, separate: Separate | None
+) -> tuple[Audio, tuple[str, ...]]:
+    """The targets that are left when one is taken out: by what it is, or by what a separator hears of it."""
+    number = names.index(step["target"])
+    others = np.delete(stack, number, axis=0)
+    rest = tuple(name for name in names if name != step["target"])
+    if step["by"] == "oracle":
+        return others, rest
+    if separate is None:
+        raise RecipeError(
+            f"recipe: field 'remove.by' is 'separator' (target '{step['target']}'), and the renderer has none; "
+            "give it one, or write 'by: oracle'"
+        )
+    heard = np.asarray(separate(_sum(stack), sample_rate), np.float32)
+    if heard.shape != stack.shape[1:]:
+        raise RecipeError(
+            f"separator: gave shape {heard.shape} for '{step['target']}', expected that of the mixture, "
+            f"{stack.shape[1:]}"
+        )
+    left: Audio = np.concatenate([others, (stack[number] - heard)[None]])
+    return left, (*rest, "residual")

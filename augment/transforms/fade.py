@@ -1,0 +1,42 @@
+"""Fades: raised cosines at the start and at the end."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from augment.transforms.rule import Range, Rule, Scene, Stack, draw_uniform, within
+
+__all__ = ["Fade"]
+
+
+class Fade(Rule):
+    """Fade in and out; a fade that is longer than the audio is shortened to it."""
+
+    in_s: Annotated[Range, within(0)] = (0.0, 0.0)
+    out_s: Annotated[Range, within(0)] = (0.0, 0.0)
+
+    def draw(self, rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
+        """Draw `in_frames` and `out_frames`."""
+        return {
+            "in_frames": round(draw_uniform(rng, self.in_s) * scene.sample_rate),
+            "out_frames": round(draw_uniform(rng, self.out_s) * scene.sample_rate),
+        }
+
+    @staticmethod
+    def apply(stack: Stack, sample_rate: int, *, in_frames: int, out_frames: int) -> Stack:
+        """Multiply the ends, in place."""
+        num_frames = stack.shape[-1]
+        if rise := min(in_frames, num_frames):
+            stack[..., :rise] *= _rise(rise)
+        if fall := min(out_frames, num_frames):
+            stack[..., num_frames - fall :] *= _rise(fall)[::-1]
+        return stack
+
+
+def _rise(num_frames: int) -> npt.NDArray[np.float32]:
+    """From nearly 0 to nearly 1, symmetric: with its reverse it sums to 1."""
+    phases = (np.arange(num_frames) + 0.5) / num_frames
+    return (0.5 - 0.5 * np.cos(np.pi * phases)).astype(np.float32)

@@ -1,0 +1,116 @@
+"""What a set of mixtures came out as, beside what its recipe says: counts, overlaps, levels.
+
+Placement leaves sources out and cuts them short, short sounds do not fill their time, and loudness is what it is
+after all transforms: a recipe's numbers are wishes, these are the facts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from augment.distributions import Distribution
+from augment.draw import generator
+from augment.plan import MixturePlan, plans_of
+from augment.recipe import MixRecipe
+
+_DRAWS = 20_000
+_STEP_S = 0.01
+
+
+def realised(mix: MixRecipe, mixtures: pd.DataFrame) -> dict[str, Any]:
+    """Counts, durations and levels by source, and overlaps by target.
+
+    Parameters
+    ----------
+    mix : MixRecipe
+    mixtures : pd.DataFrame
+        The mixtures table of a set that was drawn from it.
+
+    Returns
+    -------
+    dict
+        JSON values. ``sources``: by source, the nominal mean and the realised mean and histogram of its number of
+        events in a mixture, the nominal and realised mean and standard deviation of their loudness in LUFS (nominal
+        where the recipe says any), and their median length in seconds. ``targets``: by target, the share of the
+        time that it sounds. ``overlaps``: by pair of targets, the share of the time that both sound; by target, the
+        share that more than one of its sources sounds.
+    """
+    events = mixtures[mixtures["path"].notna()]
+    num = mixtures["mixture_id"].nunique()
+    sources = {}
+    for name, source in mix.sources.items():
+        mine = events[events["source"] == name]
+        # an event that is repeated, or made of several stems, is one
+        counted = mine.drop_duplicates(["mixture_id", "song_id", "source_start_frame"]) if source.loop else mine
+        counts = counted.groupby("mixture_id").size().reindex(mixtures["mixture_id"].unique(), fill_value=0)
+        seconds = mine["length_frames"] / mine["mixture_rate"]
+        loudness = mine["loudness_lufs"].dropna().to_numpy(float)
+        nominal_count = (1 - source.silence) * _mean(source.count)[0]
+        sources[name] = {
+            "count": {"nominal_mean": nominal_count, "mean": float(counts.mean())},
+            "histogram": {str(value): int(times) for value, times in counts.value_counts().sort_index().items()},
+            "loudness_lufs": {**_nominal_level(mix, name), **_spread(loudness)},
+            "median_length_s": float(seconds.median()) if len(seconds) else None,
+        }
+    return {"mixtures": num, "sources": sources, **_overlaps(mix, plans_of(mixtures))}
+
+
+def _mean(distribution: Distribution) -> tuple[float, float]:
+    """Mean and standard deviation, by drawing."""
+    rng = generator(0, 0, 0)
+    drawn = np.array([distribution.draw(rng) for _ in range(_DRAWS)])
+    return float(drawn.mean()), float(drawn.std())
+
+
+def _nominal_level(mix: MixRecipe, name: str) -> dict[str, float]:
+    source = mix.sources[name]
+    if source.lufs is None or source.gain is not None:
+        return {}
+    (level, level_std), (gain, gain_std) = _mean(source.lufs), _mean(source.gain_db)
+    return {"nominal_mean": level + gain, "nominal_std": float(np.hypot(level_std, gain_std))}
+
+
+def _spread(values: npt.NDArray[np.float64]) -> dict[str, float | None]:
+    if not len(values):
+        return {"mean": None, "std": None}
+    return {"mean": float(values.mean()), "std": float(values.std())}
+
+
+def _overlaps(mix: MixRecipe, plans: Sequence[MixturePlan]) -> dict[str, Any]:
+    """Shares of the time, counted in steps of 10 ms."""
+    pairs = list(itertools.combinations(range(len(mix.targets)), 2))
+    sounding, several = np.zeros(len(mix.targets)), np.zeros(len(mix.targets))
+    both = np.zeros(len(pairs))
+    total = 0
+    for plan in plans:
+        per_frame = 1 / (plan.sample_rate * _STEP_S)
+        steps = max(1, round(plan.num_frames * per_frame))
+        total += steps
+        heard = np.zeros((len(mix.targets), steps), np.int32)
+        for event in plan.events:
+            ends = (event.offset_frame, event.offset_frame + event.length_frames)
+            start, stop = (round(end * per_frame) for end in ends)
+            heard[mix.targets.index(event.target), start:stop] += 1
+        sounding += (heard > 0).sum(axis=1)
+        several += (heard > 1).sum(axis=1)
+        both += [((heard[first] > 0) & (heard[second] > 0)).sum() for first, second in pairs]
+    total = max(total, 1)
+    return {
+        "targets": dict(zip(mix.targets, (sounding / total).tolist(), strict=True)),
+        "overlaps": {
+            **{
+                f"{mix.targets[first]} and {mix.targets[second]}": share / total
+                for (first, second), share in zip(pairs, both.tolist(), strict=True)
+            },
+            **{
+                f"{target}, several": share / total
+                for target, share in zip(mix.targets, several.tolist(), strict=True)
+            },
+        },
+    }

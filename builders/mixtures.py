@@ -1,0 +1,344 @@
+"""The static set: a mixing recipe and corpora in, mixtures on disk out, with every event annotated.
+
+The path, top to bottom in `MixtureBuilder.build`: find what the sources can be drawn from, render (each mixture
+from its plan, in workers), tell (counts, overlaps and levels as they came out beside what the recipe says), write.
+The plans are those that `augment.dataset` streams: the same recipe, corpora, seed and index give the same mixture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from augment.jams import write_jams
+from augment.mixer import Mixer
+from augment.plan import Event, MixturePlan
+from augment.pool import Pool, make_pool
+from augment.recipe import MixRecipe, load_mix
+from augment.render import Mixture
+from builders.cache import BuildLock
+from builders.engine import LocalEngine
+from builders.mixture_facts import realised
+from builders.recipe import MixedRecipe, MixtureRecipe
+from builders.run import Progress, Run, refuse_foreign, remove_stale, silent
+from builders.stage import Engine, Product, Stage, Work
+from builders.triplet import is_whole, levels
+from manifests.audio import Audio, content_id, quantise, write
+from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus
+from manifests.crops import CropReader
+from manifests.errors import AudioError, RecipeError
+from manifests.loudness import SILENCE_LUFS, loudness_lufs
+from manifests.tables import TableFormat, find_table, frame_of
+
+RENDER_VERSION = 1
+
+_CEILING = 0.999
+_FACTS = ("genre", "language", "tags", "transcript")
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureBuilder:
+    """Renders a set of mixtures.
+
+    Parameters
+    ----------
+    out : Path
+        The build folder. A build that was stopped is resumed there; one of another recipe is refused.
+    kind : {'cinematic', 'universal'}
+        cinematic: speech or dialogue, music and effects as targets. universal: any.
+    mix : MixRecipe or str or Path
+        The recipe, a ready one's name, or a YAML file.
+    recipe : MixtureRecipe
+        How many, which splits, which files.
+    engine : Engine, optional
+        `LocalEngine` with `jobs` workers by default.
+    jobs : int >= 0
+        Worker processes of the default engine.
+    table_format : {'parquet', 'jsonl'}
+    progress : callable, optional
+
+    Examples
+    --------
+    >>> builder = MixtureBuilder(Path("dnr"), "cinematic", "dnr-v2", MixtureRecipe(num=3406))
+    >>> corpus = builder.build([Path("speech"), Path("music"), Path("effects")])  # doctest: +SKIP
+    """
+
+    out: Path
+    kind: str
+    mix: MixRecipe | str | Path
+    recipe: MixtureRecipe = dataclasses.field(default_factory=MixtureRecipe)
+    engine: Engine | None = None
+    jobs: int = 2
+    table_format: TableFormat = "parquet"
+    progress: Progress = silent
+
+    def build(self, folders: Sequence[Path]) -> Corpus:
+        """Run the whole path.
+
+        Parameters
+        ----------
+        folders : sequence of Path
+            Finished corpora.
+
+        Returns
+        -------
+        Corpus
+            A song for each mixture, a stem for each target; `mixtures` holds the events.
+
+        Raises
+        ------
+        RecipeError
+            If the recipe cannot be drawn from the corpora.
+        TableError
+            If a corpus has no stems table, or it is damaged.
+        BuildError
+            If the folder holds something else, or the disk refuses.
+        """
+        run = _Run(self, open_corpora(folders))
+        refuse_foreign(self.out, "set of mixtures")
+        with BuildLock(self.out):
+            run.claim_folder()
+            run.remove_temporary_files()
+            run.forget_result()
+            run.render()
+            run.write()
+        return Corpus.open(self.out)
+
+    def plan(self, folders: Sequence[Path]) -> dict[str, Pool]:
+        """What the sources could be drawn from, by split; nothing is written."""
+        return _Run(self, open_corpora(folders)).pools
+
+
+def open_corpora(folders: Sequence[Path]) -> dict[str, Corpus]:
+    """Corpora by the names of their folders.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+
+    Returns
+    -------
+    dict of str to Corpus
+        Of two folders with one name, the second is `name-2`.
+
+    Raises
+    ------
+    TableError
+        When one is no corpus.
+    """
+    corpora: dict[str, Corpus] = {}
+    for folder in folders:
+        name = folder.resolve().name or "corpus"
+        number = 1 + sum(known == name or known.startswith(f"{name}-") for known in corpora)
+        corpora[name if number == 1 else f"{name}-{number}"] = Corpus.open(folder)
+    return corpora
+
+
+@dataclasses.dataclass(frozen=True)
+class _Item:
+    """A mixture to be rendered: its split, and its numbers."""
+
+    split: str
+    epoch: int
+    index: int
+
+
+class _Run(Run):
+    """One run of the set: its stages."""
+
+    def __init__(self, builder: MixtureBuilder, corpora: Mapping[str, Corpus]) -> None:
+        mix = builder.mix if isinstance(builder.mix, MixRecipe) else load_mix(builder.mix)
+        _require_kind(builder.kind, mix)
+        self.mix = mix
+        self.recipe = builder.recipe
+        self.corpora = corpora
+        identities = {name: _identity(corpus) for name, corpus in corpora.items()}
+        resolved = MixedRecipe(**builder.recipe.model_dump(), mix=mix.model_dump(mode="json"), corpora=identities)
+        engine = builder.engine or LocalEngine(builder.jobs, builder.recipe.max_item_s)
+        super().__init__(builder.out, builder.kind, resolved, engine, builder.table_format, builder.progress)
+        splits = self.recipe.splits or {"": self.recipe.num}
+        self.nums = splits
+        self.pools = {split: make_pool(_of_split(mix, split), corpora) for split in splits}
+        self.stems: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
+        self.replaced = 0
+
+    def render(self) -> None:
+        """Mixtures to files, and rows of the stems and the mixtures table."""
+        function = partial(
+            _render_item,
+            mixes={split: (_of_split(self.mix, split), pool) for split, pool in self.pools.items()},
+            recipe=self.recipe,
+            facts=_facts_of(self.corpora),
+            out=self.out,
+        )
+        stage: Stage[_Item] = Stage("render", RENDER_VERSION, function, self.settings)
+        works = [
+            Work(f"{split or 'all'} {index}", item := _Item(split, epoch, index), (repr(item),))
+            for epoch, (split, num) in enumerate(self.nums.items())
+            for index in range(num)
+        ]
+        for done in self.stage(stage, works, reject_stage="render", is_whole=partial(is_whole, self.out)):
+            if done.product is not None:
+                self.stems += done.product.value["stems"]
+                self.events += done.product.value["events"]
+                self.replaced += done.product.value["replaced"]
+        if not self.stems:
+            first = self.rejects[0]
+            raise AudioError(f"{self.out}: none of {len(works)} mixtures could be rendered (first: {first.detail})")
+
+    def write(self) -> None:
+        """The tables, the stems table last."""
+        self.stems.sort(key=lambda row: (row["song_id"], row["stem"] != MIXTURE, row["stem"]))
+        self.events.sort(key=lambda row: row["mixture_id"])
+        ours = [
+            path.relative_to(self.out).as_posix()
+            for folder in ("audio", "annotations")
+            for path in self.out.glob(f"{folder}/*/*" if folder == "audio" else f"{folder}/*.jams")
+        ]
+        kept = {row["path"] for row in self.stems}
+        kept |= {f"annotations/{row['song_id']}.jams" for row in self.stems if self.recipe.jams}
+        remove_stale(self.out, ours, kept)
+        mixtures = frame_of("mixtures", self.events)
+        seconds = sum(row["num_frames"] / row["sample_rate"] for row in self.stems if row["stem"] == MIXTURE)
+        self.hours["kept"] = seconds / 3600
+        self.save(
+            sorted({row["song_id"] for row in self.stems}),
+            {"mixtures": mixtures, "stems": frame_of("stems", self.stems)},
+            corpora={name: str(corpus.folder.resolve()) for name, corpus in self.corpora.items()},
+            left_out={split: pool.left_out for split, pool in self.pools.items()},
+            replaced=self.replaced,
+            realised=realised(self.mix, mixtures),
+        )
+
+
+def _require_kind(kind: str, mix: MixRecipe) -> None:
+    cinematic = {"dialogue", "speech", "music", "effects"}
+    if kind == "cinematic" and not set(mix.targets) <= cinematic:
+        raise RecipeError(
+            f"recipe: its targets are {', '.join(mix.targets)}, and a cinematic set has "
+            f"{', '.join(sorted(cinematic))}; "
+            "use 'stemloom build universal'"
+        )
+
+
+def _identity(corpus: Corpus) -> str:
+    """What of a corpus decides which mixtures are drawn: its tables."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in ("stems", "clips"):
+        path = find_table(corpus.folder, name)
+        digest.update(b"" if path is None else path.read_bytes())
+    return digest.hexdigest()
+
+
+def _of_split(mix: MixRecipe, split: str) -> MixRecipe:
+    """The recipe with its sources taken from one split, where it does not say from which."""
+    if not split:
+        return mix
+    sources = {
+        name: source if source.splits is not None else source.model_copy(update={"splits": (split,)})
+        for name, source in mix.sources.items()
+    }
+    return mix.model_copy(update={"sources": sources})
+
+
+def _facts_of(corpora: Mapping[str, Corpus]) -> dict[tuple[str, str], dict[str, str]]:
+    """Genre, language, tags and transcript of stems that have any, by song and stem."""
+    facts: dict[tuple[str, str], dict[str, str]] = {}
+    for corpus in corpora.values():
+        columns = [column for column in _FACTS if column in corpus.stems]
+        known = corpus.stems[corpus.stems[columns].notna().any(axis=1)] if columns else corpus.stems.iloc[:0]
+        for row in known.to_dict("records"):
+            values = {column: str(row[column]) for column in columns if not pd.isna(row[column])}
+            facts[str(row["song_id"]), str(row["stem"])] = values
+    return facts
+
+
+def _render_item(
+    item: _Item,
+    mixes: Mapping[str, tuple[MixRecipe, Pool]],
+    recipe: MixtureRecipe,
+    facts: Mapping[tuple[str, str], dict[str, str]],
+    out: Path,
+) -> Product:
+    """Render a mixture, write its stems and its annotation."""
+    mix, pool = mixes[item.split]
+    heard: list[float | None] = []
+    replaced: list[str] = []
+
+    def replace(plan: MixturePlan, error: AudioError) -> None:
+        replaced.append(str(error))
+        heard.clear()
+
+    def hear(event: Event, audio: Audio) -> None:
+        lufs = loudness_lufs(audio, mix.sample_rate)
+        heard.append(None if lufs <= SILENCE_LUFS else lufs)
+
+    with CropReader(pool.roots) as reader:
+        mixer = Mixer(mix, pool, recipe.seed, reader, on_replaced=replace if recipe.on_error == "replace" else None)
+        mixture = mixer.mix(item.epoch, item.index, heard=hear)
+    stems = _written(mixture, recipe, out, item.split or None)
+    rows = _event_rows(mixture.plan, heard, facts, item.split or None)
+    if recipe.jams:
+        write_jams(out / "annotations" / f"{mixture.plan.mixture_id}.jams", mixture.plan, rows)
+    return Product({"stems": stems, "events": rows, "replaced": len(replaced)})
+
+
+def _written(
+    mixture: Mixture, recipe: MixtureRecipe, out: Path, split: str | None
+) -> list[dict[str, Any]]:
+    """Write a mixture and its targets, all within full scale; rows of the stems table."""
+    plan = mixture.plan
+    peak = max(float(np.abs(mixture.mixture).max()), float(np.abs(mixture.targets).max(initial=0.0)))
+    gain = np.float32(min(1.0, _CEILING / max(peak, 1e-9)))
+    parts = {
+        name: quantise(target * gain, recipe.bit_depth)
+        for name, target in zip(mixture.names, mixture.targets, strict=True)
+    }
+    total: Audio = np.sum([*parts.values()], axis=0, dtype=np.float32)
+    rows = []
+    for name, audio in {MIXTURE: total, **parts}.items():
+        path = PurePosixPath("audio", plan.mixture_id, f"{name}.{recipe.audio_format}")
+        write(Path(out, *path.parts), audio, plan.sample_rate, recipe.bit_depth)
+        rows.append(
+            {
+                "song_id": plan.mixture_id,
+                "stem": name,
+                "root": CORPUS_ROOT,
+                "path": str(path),
+                "num_frames": audio.shape[1],
+                "sample_rate": plan.sample_rate,
+                "channels": audio.shape[0],
+                "split": split,
+                "provenance": "mixed",
+                "parents": ";".join(dict.fromkeys(e.song_id for e in plan.events if name in (e.target, MIXTURE))),
+                **levels(audio, plan.sample_rate),
+                "audit": "unheard",
+                "gain_db": 20 * math.log10(gain),
+                "content_id": content_id(Path(out, *path.parts)),
+            }
+        )
+    return rows
+
+
+def _event_rows(
+    plan: MixturePlan,
+    heard: Sequence[float | None],
+    facts: Mapping[tuple[str, str], dict[str, str]],
+    split: str | None,
+) -> list[dict[str, Any]]:
+    """Rows of the mixtures table, with what is known of the sources and how loud they came out."""
+    rows = plan.rows()
+    sounding = (row for row in rows if "path" in row)
+    for row, lufs in zip(sounding, heard, strict=True):
+        row |= facts.get((row["song_id"], row["stem"]), {})
+        row["loudness_lufs"] = lufs
+    return [row | {"split": split} for row in rows]
