@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from augment.jams import write_jams
+from augment.jams import jams_of_plan, write_jams
 from augment.mixer import Mixer
 from augment.plan import Event, MixturePlan
 from augment.pool import Pool, make_pool
@@ -288,7 +288,8 @@ def _render_item(
     stems = _written(mixture, recipe, out, item.split or None)
     rows = _event_rows(mixture.plan, heard, facts, item.split or None)
     if recipe.jams:
-        write_jams(out / "annotations" / f"{mixture.plan.mixture_id}.jams", mixture.plan, rows)
+        jam = jams_of_plan(mixture.plan, pool.roots)
+        write_jams(out / "annotations" / f"{mixture.plan.mixture_id}.jams", jam)
     return Product({"stems": stems, "events": rows, "replaced": len(replaced)})
 
 

@@ -54,7 +54,7 @@ def write_report(build: Path) -> Path:
     licenses = license_table(corpus.stems, tracks)
     genres, more_genres = sections.genres(run)
     text = (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             name=build.resolve().name,
@@ -97,18 +97,19 @@ def write_report(build: Path) -> Path:
     return path
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """The templates of our pages, which escape everything."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("builders.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = words.number
-    environment.filters["time"] = words.time
-    environment.filters["clock"] = words.clock
-    return environment
+    made.filters["number"] = words.number
+    made.filters["time"] = words.time
+    made.filters["clock"] = words.clock
+    return made
 
 
 def _songs_in(run: dict[str, object]) -> int | None:

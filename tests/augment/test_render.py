@@ -20,6 +20,7 @@ from manifests.audio import Audio, read
 from manifests.corpus import Corpus
 from manifests.crops import CropReader
 from manifests.errors import AudioError, RecipeError
+from manifests.loudness import loudness_lufs
 from manifests.recipes import make_recipe
 from tests.augment.small_pool import RATE, loose_corpus, one_source, pool_of, recipe
 
@@ -86,14 +87,14 @@ def test_mono_is_doubled_and_stereo_is_averaged(corpus: Corpus, mono: Corpus) ->
 def test_sources_are_brought_to_their_loudness_as_they_are_heard(
     corpus: Corpus, tmp_path: Path, channels: int
 ) -> None:
-    from manifests.loudness import loudness_lufs
-
     long = loose_corpus(tmp_path, {"effects": 2}, 8000, channels=1)
     mix = one_source(length_s=1.0, channels=channels, lufs=-30, gain_db=[-4, 4])
     for source in (corpus, long):
-        heard: list[float] = []
-        mixture = rendered(mix, source, heard=lambda event, audio: heard.append(loudness_lufs(audio, RATE)))
-        assert heard == [pytest.approx(-30 + mixture.plan.events[0].gain_db, abs=0.05)]
+        heard: list[Audio] = []
+        mixture = rendered(mix, source, heard=lambda event, audio, heard=heard: heard.append(audio.copy()))
+        assert [loudness_lufs(audio, RATE) for audio in heard] == [
+            pytest.approx(-30 + mixture.plan.events[0].gain_db, abs=0.05)
+        ]
 
 
 def test_more_channels_than_stereo_are_refused(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ ROWS = {
     "clips": {"clip_id": "c", "song_id": "s", "start_frame": 0, "num_frames": 10},
     "mixtures": {
         "mixture_id": "m", "seed": 0, "epoch": 0, "index": 0, "attempt": 0, "mixture_rate": 8000,
-        "mixture_channels": 2, "mixture_frames": 20, "mixture_transforms": "[]", "target": "dialogue", "path": "a.wav",
+        "mixture_channels": 2, "mixture_frames": 20, "mixture_transforms": "[]",
+        "target": "dialogue", "path": "a.wav",
         "source_start_frame": 0, "num_frames": 10, "offset_frame": 0,
     },
     "rejected": {"path": "a.mp3", "stage": "scan", "reason": "cut short", "detail": ""},

@@ -1,0 +1,188 @@
+"""Examples of a mixing recipe, to hear and to see: a few mixtures rendered, and a page of them.
+
+The mixtures are a static set (`builders.mixtures`); the page lies beside them, plays their files by relative paths,
+and shows each target's spectrogram with what it is made of: which stem of which song, where, how loud, and what
+happened to it on the way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from augment.plan import Event, MixturePlan, Step, plans_of
+from augment.recipe import MixRecipe
+from builders.mixtures import MixtureBuilder
+from builders.recipe import MixtureRecipe
+from builders.report.page import environment
+from builders.report.pictures import Spectrogram, spectrogram, spectrogram_png
+from builders.report.players import data_uri
+from builders.report.songs import stem_colours
+from builders.report.words import number
+from builders.run import Progress, silent
+from manifests.corpus import MIXTURE, Corpus
+from manifests.files import replacing
+from manifests.tables import read_table
+
+PAGE = "listen.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """An event on its target's timeline: shares of the mixture's length, and words."""
+
+    left: float
+    width: float
+    what: str
+    where: str
+    level: str
+    steps: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """The mixture or a target: its picture, its file and its events."""
+
+    name: str
+    colour: str
+    png: str
+    href: str
+    loudness_lufs: float | None
+    bars: tuple[Bar, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A mixture with its tracks, and what was done to all targets alike."""
+
+    name: str
+    duration_s: float
+    steps: tuple[str, ...]
+    tracks: tuple[Track, ...]
+
+
+def write_examples(
+    mix: MixRecipe,
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    name: str = "",
+    num: int = 8,
+    seed: int = 0,
+    split: str | None = None,
+    jobs: int = 2,
+    progress: Progress = silent,
+) -> Path:
+    """Render examples of a recipe and write the page.
+
+    Parameters
+    ----------
+    mix : MixRecipe
+    folders : sequence of Path
+        Finished corpora.
+    out : Path
+        A new or empty folder, or one with the same examples.
+    name : str
+        Of the recipe, for the page's title.
+    num : int
+        How many.
+    seed : int
+        Of the draws.
+    split : str, optional
+        Take sources from this split only.
+    jobs : int
+        Worker processes; 0 works in this process.
+    progress : callable, optional
+
+    Returns
+    -------
+    Path
+        The page, `listen.html`.
+
+    Raises
+    ------
+    RecipeError
+        If the recipe cannot be drawn from the corpora.
+    TableError, AudioError, BuildError
+        As `MixtureBuilder.build`.
+    """
+    recipe = MixtureRecipe(num=num, splits=None if split is None else {split: num}, seed=seed, jams=False)
+    corpus = MixtureBuilder(out, "universal", mix, recipe, jobs=jobs, progress=progress).build(folders)
+    mixtures = read_table(out, "mixtures")
+    levels = {
+        str(mixture_id): list(rows["loudness_lufs"])
+        for mixture_id, rows in mixtures[mixtures["path"].notna()].groupby("mixture_id")
+    }
+    plans = plans_of(mixtures)
+    examples = []
+    for done, plan in enumerate(plans):
+        progress("draw", done, len(plans), 0)
+        examples.append(_example(corpus, plan, levels.get(plan.mixture_id, [])))
+    progress("draw", len(plans), len(plans), 0)
+    text = (
+        environment()
+        .get_template("listen.html.j2")
+        .render(name=name or "recipe", about=mix.about, mix=mix, examples=examples, seed=seed, songs=_songs(corpus))
+    )
+    path = out / PAGE
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+    return path
+
+
+def _songs(corpus: Corpus) -> int:
+    return len({parent for parents in corpus.stems["parents"].dropna() for parent in parents.split(";") if parent})
+
+
+def _example(corpus: Corpus, plan: MixturePlan, levels: Sequence[float]) -> Example:
+    stems = corpus.song(plan.mixture_id)
+    colours = stem_colours(list(stems))
+    seen: dict[str, Spectrogram] = {
+        stem: spectrogram(corpus.path_of(row), row["num_frames"], row["sample_rate"]) for stem, row in stems.items()
+    }
+    top_db = max(float(found.levels_db.max()) for found in seen.values())
+    inner = max([plan.num_frames, *(event.offset_frame + event.length_frames for event in plan.events)])
+    tracks = []
+    for stem, row in sorted(stems.items(), key=lambda item: item[0] != MIXTURE):
+        bars = [
+            _bar(event, level, inner)
+            for event, level in zip(plan.events, levels, strict=True)
+            if event.target == stem
+        ]
+        png = data_uri("image/png", spectrogram_png(seen[stem].levels_db, top_db))
+        tracks.append(Track(stem, colours[stem], png, str(row["path"]), row["loudness_lufs"], tuple(bars)))
+    return Example(
+        plan.mixture_id,
+        plan.num_frames / plan.sample_rate,
+        tuple(_words(step) for step in plan.transforms),
+        tuple(tracks),
+    )
+
+
+def _bar(event: Event, level: float, inner_frames: int) -> Bar:
+    start_s = event.source_start_frame / event.source_rate
+    return Bar(
+        event.offset_frame / inner_frames,
+        event.length_frames / inner_frames,
+        f"{event.stem} of {event.song_id}",
+        f"{event.path} from {number(start_s, 2)} s, {number(event.num_frames / event.source_rate, 2)} s",
+        f"{number(event.gain_db)} dB" + ("" if level != level else f", {number(level)} LUFS"),
+        tuple(_words(step) for step in event.transforms),
+    )
+
+
+def _words(step: Step) -> str:
+    """A step as a person reads it: its name, and its parameters with numbers cut short."""
+    settings = [f"{name} {_short(value)}" for name, value in step.items() if name != "name"]
+    return f"{step['name']}" + (f" ({', '.join(settings)})" if settings else "")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}".replace("-", "−")
+    if isinstance(value, list):
+        return "[" + ", ".join(_short(item) for item in value[:8]) + (", …]" if len(value) > 8 else "]")
+    return value if isinstance(value, str) else json.dumps(value)
