@@ -126,6 +126,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "snr": (int, float),
     "role": (str,),
 }
+_TIMES = ("source_time", "event_time", "event_duration")
 
 
 def soundscape_of(origin: str, annotation: Mapping[str, Any]) -> Soundscape:
@@ -155,11 +156,14 @@ def soundscape_of(origin: str, annotation: Mapping[str, Any]) -> Soundscape:
         )
     if not isinstance(sandbox.get("scaper"), Mapping):
         raise TableError(f"{origin}: field 'sandbox.scaper' is missing; write the JAMS again by scaper")
-    values = [observation["value"] for observation in annotation["data"]]
+    values = [observation.get("value") for observation in annotation.get("data") or []]
     for number, value in enumerate(values):
+        if not isinstance(value, Mapping):
+            raise TableError(f"{origin}: event {number}: field 'value' is {value!r}; correct it")
         for field, types in _FIELDS.items():
-            if not isinstance(value.get(field), types):
-                raise TableError(f"{origin}: event {number}: field '{field}' is {value.get(field)!r}; correct it")
+            found = value.get(field)
+            if not isinstance(found, types) or (field in _TIMES and found < 0):
+                raise TableError(f"{origin}: event {number}: field '{field}' is {found!r}; correct it")
         if value["role"] not in ("background", "foreground"):
             raise TableError(
                 f"{origin}: event {number}: field 'role' is '{value['role']}'; it is 'background' or 'foreground'"

@@ -1,7 +1,7 @@
 """Lossy codecs: audio goes through a real encoder and comes back, in memory, at its place and of its length.
 
 Encoders are libsndfile's: LAME for MP3, libvorbis, libopus. Each target is coded by itself, channels in pairs.
-Audio beyond full scale is scaled down for the encoder and up again.
+They take floating point: what is beyond full scale is not clipped.
 
 - mp3: constant bitrate, one of the standard ones (the nearest one to what was drawn). LAME notes its delay in the
   file and the decoder takes it off; at low bitrates the note does not fit, the delay of 1105 frames stays, and is
@@ -140,7 +140,7 @@ def encoded(audio: Audio, sample_rate: int, codec: Name, bitrate_kbps: float) ->
     Parameters
     ----------
     audio : np.ndarray of float32 [shape=(channels, frames)]
-        One or two channels within +-1, at least one frame.
+        One or two channels, at least one frame.
     sample_rate : int
         In Hz, one that the codec has.
     codec : {'mp3', 'vorbis', 'opus'}
@@ -174,15 +174,11 @@ def encoded(audio: Audio, sample_rate: int, codec: Name, bitrate_kbps: float) ->
 
 def _round_trip(audio: Audio, sample_rate: int, codec: Name, bitrate_kbps: float) -> Audio:
     num_frames = audio.shape[-1]
-    peak = float(np.abs(audio).max(initial=0.0))
-    if peak == 0.0:
+    if not audio.any():
         return audio
-    loud = np.float32(max(1.0, peak))
     known = (_OPUS_RATE,) if codec == "opus" else _MP3_RATES
     coded_rate = sample_rate if sample_rate in known else _OPUS_RATE
-    sent = audio / loud
-    if coded_rate != sample_rate:
-        sent = _resampled(sent, sample_rate, coded_rate)
+    sent = audio if coded_rate == sample_rate else _resampled(audio, sample_rate, coded_rate)
     data = encoded(sent, coded_rate, codec, bitrate_kbps)
     back = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0].T
     if codec == "mp3" and back.shape[-1] > sent.shape[-1]:
@@ -190,7 +186,7 @@ def _round_trip(audio: Audio, sample_rate: int, codec: Name, bitrate_kbps: float
     back = _fitted(back, sent.shape[-1])
     if coded_rate != sample_rate:
         back = _resampled(back, coded_rate, sample_rate)
-    return _fitted(back, num_frames) * loud
+    return _fitted(back, num_frames)
 
 
 def _resampled(audio: Audio, old_rate: int, new_rate: int) -> Audio:

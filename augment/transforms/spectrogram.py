@@ -2,13 +2,13 @@
 
 Magnitudes are shaped ``(*batch, channels, bins, frames)``; every item of the batch has a factor (or gain ...) of
 its own, a tensor shaped ``batch``. Targets that stand in front take the same factors as their mixture: magnitudes
-shaped ``(targets, batch, channels, bins, frames)`` go with factors shaped ``(batch,)``. Interpolation is linear, and
-beyond the input's ends there is silence. Nothing here draws: factors come from the caller, as in
+shaped ``(targets, batch, channels, bins, frames)`` go with factors shaped ``(batch,)``. Interpolation is linear,
+and beyond the input's ends there is silence. Nothing here draws: factors come from the caller, as in
 ``torch.empty(batch).uniform_(0.7, 1.3)``.
 
 - `stretch_spectrogram`: time scaled by a factor, the middle kept. What is `d` columns from the middle of the input
-  moves to ``factor * d`` columns from the middle of the output: more than 1 is slower. ``num_columns`` full ones need
-  `stretch_input_columns` of them, those of the smallest factor of the batch; more may come in.
+  moves to ``factor * d`` columns from the middle of the output: more than 1 is slower. ``num_columns`` full ones
+  need `stretch_input_columns` of them, those of the smallest factor of the batch; more may come in.
 - `shift_spectrogram`: frequency scaled by a factor, bin 0 kept. What passes the last bin is lost.
 - `filter_spectrogram`: times ``1 - exp(-(f - mu)^2 / (2 sigma^2))``.
 - `scale_spectrogram`, `swap_spectrogram`: a gain; left and right exchanged.

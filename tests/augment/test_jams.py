@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from augment.annotation import seconds_of
 from augment.jams import jams_of_plan, jams_roots, plan_of_jams, write_jams
-from augment.plan import Event, MixturePlan
+from augment.plan import Event, MixturePlan, plans_of, plans_table
 from augment.render import Mixture, render
 from augment.soundscape import loudness_of
 from manifests.crops import CropReader
@@ -183,7 +183,11 @@ def test_targets_are_labels_roles_or_what_is_asked_for(tmp_path: Path, roots: di
     by_role = rendered(plan_of_jams(path, roots, targets="role"), roots)
     assert by_role.names == ("background", "foreground")
     assert np.abs(by_role.targets - np.stack([events[0], sum(events[1:])])).max() < ROUNDING
-    assert plan_of_jams(path, roots).targets == ("park", "street", "dog", "siren")
+    plan = plan_of_jams(path, roots)
+    assert plan.targets == ("park", "street", "dog", "siren")
+    # by target, as a table of plans gives them back
+    assert plans_of(plans_table([plan])) == [plan]
+    assert len({event.target for event in plan.events}) == 3
     groups = {"siren": "effects", "dog": "effects", "park": "ambience"}
     assert plan_of_jams(path, roots, targets=groups).targets == ("effects", "ambience")
     with pytest.raises(RecipeError, match=r"label 'park' of .* has no target"):
@@ -228,6 +232,8 @@ def test_what_is_wrong_is_said(tmp_path: Path, roots: dict[str, Path]) -> None:
     assert "field 'sandbox.scaper' is missing" in refused(lambda a: a["sandbox"].clear())
     assert "'sandbox.scaper.ref_db' is missing" in refused(lambda a: a["sandbox"]["scaper"].pop("ref_db"))
     assert "event 2: field 'snr' is None" in refused(lambda a: a["data"][2]["value"].update(snr=None))
+    assert "event 0: field 'value' is 'dog'" in refused(lambda a: a["data"][0].update(value="dog"))
+    assert "field 'event_time' is -1.0" in refused(lambda a: a["data"][1]["value"].update(event_time=-1.0))
     assert "field 'role' is 'noise'" in refused(lambda a: a["data"][2]["value"].update(role="noise"))
     assert "has nothing for source_time 99" in refused(lambda a: a["data"][1]["value"].update(source_time=99.0))
     gone = str(roots["foreground"] / "dog" / "gone.wav")
@@ -400,6 +406,25 @@ def test_what_scaper_lacks_is_said(tmp_path: Path, plan: MixturePlan) -> None:
         "mixture: swap",
         "mixture: peak",
     ]
+
+
+def test_pitch_and_tempo_have_fields_in_scaper(tmp_path: Path, plan: MixturePlan) -> None:
+    pytest.importorskip("python_stretch")
+    speech = dataclasses.replace(plan.events[0], num_frames=20_001, length_frames=16_000)
+
+    def value(*steps: dict[str, Any]) -> dict[str, Any]:
+        changed = dataclasses.replace(plan, events=(dataclasses.replace(speech, transforms=steps),))
+        found: dict[str, Any] = jams_of_plan(changed, {".": tmp_path})["annotations"][0]["data"][0]
+        return found
+
+    faster = value({"name": "tempo", "rate": 1.25})
+    assert (faster["value"]["pitch_shift"], faster["value"]["time_stretch"]) == (None, 0.8)
+    # 20,000 frames of the file become 16,000
+    assert faster["value"]["event_duration"] == pytest.approx(20_000 / 16_000, abs=1e-6)
+    assert faster["duration"] == 1.0
+    higher = value({"name": "repitch", "semitones": 3.0, "rate": 1.0})
+    assert (higher["value"]["pitch_shift"], higher["value"]["time_stretch"]) == (3.0, None)
+    assert higher["value"]["event_duration"] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_plan_without_events_is_silent(tmp_path: Path, plan: MixturePlan) -> None:
