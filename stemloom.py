@@ -3,9 +3,13 @@
     stemloom demo                                   the whole path on a small catalogue made in code
     stemloom scan MUSIC --out BUILD                 the tracks table of a folder of music
     stemloom build catalog MUSIC --out BUILD        aligned (mixture, instrumental, vocals) triplets
+    stemloom build cinematic RECIPE --from CORPUS... --out BUILD    mixtures of speech, music and effects, rendered
+    stemloom build universal RECIPE --from CORPUS... --out BUILD    mixtures of any sounds, rendered
+    stemloom listen RECIPE --from CORPUS... --out FOLDER            examples of a mixing recipe, on a page
     stemloom curate CORPUS --out CURATED            a corpus to train with: graded, balanced, split, cut
-    stemloom import FOLDER --layout L --out CORPUS  a corpus from a folder of recorded stems
+    stemloom import FOLDER --layout L --out CORPUS  a corpus from a folder of recorded stems or single sounds
     stemloom export CORPUS --layout L --out FOLDER  a corpus as other projects read it
+    stemloom pack BUILD                             plain samples beside a build, to train without decoding
     stemloom check BUILD                            validate a build
     stemloom report BUILD                           a page about a build
     stemloom card BUILD                             a dataset card and Croissant metadata, to publish a build
@@ -50,6 +54,9 @@ from builders.recipe import (
     CurateRecipe,
     ExportRecipe,
     ImportRecipe,
+    MixedRecipe,
+    MixtureRecipe,
+    PackRecipe,
 )
 from manifests.errors import RecipeError, StemloomError
 from manifests.recipes import make_recipe, read_mapping, wrong_fields
@@ -59,6 +66,7 @@ if TYPE_CHECKING:
 
     from builders.catalog import CatalogBuilder
     from builders.run import Progress as ProgressCall
+    from manifests.corpus import Corpus
 
 # no markup: paths and messages may hold square brackets
 console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -67,6 +75,8 @@ errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 _DEFAULTS = CatalogRecipe()
 _CURATE_DEFAULTS = CurateRecipe()
 _CARD_DEFAULTS = CardRecipe()
+_MIXTURE_DEFAULTS = MixtureRecipe()
+_PACK_DEFAULTS = PackRecipe()
 
 Jobs = Annotated[int, Parameter(help="Worker processes; 0 works in this process.")]
 Engine = Annotated[Literal["local"], Parameter(help="What runs the stages.")]
@@ -85,6 +95,11 @@ WorkerMemory = Annotated[
 Config = Annotated[Path | None, Parameter(help="YAML file with recipe fields; flags given beside it win.")]
 TableFormat = Annotated[Literal["parquet", "jsonl"], Parameter(name="--format", help="File format of the tables.")]
 
+
+Corpora = Annotated[
+    tuple[Path, ...],
+    Parameter(name="--from", help="Folders of finished corpora.", negative="", consume_multiple=True),
+]
 
 # a flag that is given twice would silently win over the first where it is nested
 _FLAGS = Parameter(name="*", negative_iterable="", allow_repeating=False, consume_multiple=True)
@@ -143,8 +158,8 @@ def build_catalog(
     assert rejected is not None
     status = pairs["status"].value_counts()
     table = _summary(f"{out}")
-    mixtures = corpus.stems[corpus.stems["stem"] == "mixture"]
-    hours = float((mixtures["num_frames"] / mixtures["sample_rate"]).sum()) / 3600
+    songs = corpus.stems.drop_duplicates("song_id")
+    hours = float((songs["num_frames"] / songs["sample_rate"]).sum()) / 3600
     table.add_row("songs", f"{len(corpus.songs())} ({hours:.2f} h)")
     table.add_row("other pairs of these songs", str(status.get("alternative", 0)))
     table.add_row("refused candidates", f"{status.get('refused', 0)} (reasons in the pairs table)")
@@ -153,6 +168,147 @@ def build_catalog(
     console.print(table)
     if not corpus.songs():
         console.print("no pair was found; the reasons are in the pairs and rejected tables")
+    return 0
+
+
+@build_app.command(name="cinematic")
+def build_cinematic(
+    mix: str,
+    /,
+    *,
+    corpora: Corpora,
+    out: Path,
+    config: Config = None,
+    jobs: Jobs = 2,
+    engine: Engine = "local",
+    dry_run: DryRun = False,
+    table_format: TableFormat = "parquet",
+    recipe: Annotated[MixtureRecipe, _FLAGS] = _MIXTURE_DEFAULTS,
+) -> int:
+    """Render mixtures of speech or dialogue, music and effects, each event annotated.
+
+    Parameters
+    ----------
+    mix
+        The mixing recipe: the name of a ready one (such as dnr-v2), or a YAML file.
+    out
+        The build folder. The same command resumes a build that was stopped.
+    """
+    return _build_mixtures("cinematic", mix, corpora, out, jobs, dry_run, table_format, recipe)
+
+
+@build_app.command(name="universal")
+def build_universal(
+    mix: str,
+    /,
+    *,
+    corpora: Corpora,
+    out: Path,
+    config: Config = None,
+    jobs: Jobs = 2,
+    engine: Engine = "local",
+    dry_run: DryRun = False,
+    table_format: TableFormat = "parquet",
+    recipe: Annotated[MixtureRecipe, _FLAGS] = _MIXTURE_DEFAULTS,
+) -> int:
+    """Render mixtures of any sounds, each event annotated.
+
+    Parameters
+    ----------
+    mix
+        The mixing recipe: the name of a ready one (such as fuss), or a YAML file.
+    out
+        The build folder. The same command resumes a build that was stopped.
+    """
+    return _build_mixtures("universal", mix, corpora, out, jobs, dry_run, table_format, recipe)
+
+
+def _build_mixtures(
+    kind: Literal["cinematic", "universal"],
+    mix: str,
+    corpora: tuple[Path, ...],
+    out: Path,
+    jobs: int,
+    dry_run: bool,
+    table_format: Literal["parquet", "jsonl"],
+    recipe: MixtureRecipe,
+) -> int:
+    from builders.check import read_record
+    from builders.mixtures import MixtureBuilder
+
+    with _progress() as progress:
+        builder = MixtureBuilder(out, kind, mix, recipe, jobs=jobs, table_format=table_format, progress=progress)
+        if dry_run:
+            table = _summary(f"{out}")
+            for split, pool in builder.plan(corpora).items():
+                for name, choice in pool.choices.items():
+                    places = f"{len(choice.table)} places in {len(set(choice.song))} songs"
+                    table.add_row(f"{split} {name}".strip(), places)
+                    for reason, count in pool.left_out[name].items():
+                        table.add_row("", f"{count} left out: {reason}")
+        else:
+            table = _mixed(builder.build(corpora), out, read_record(out / "run.json"))
+    console.print(table)
+    return 0
+
+
+def _mixed(corpus: Corpus, out: Path, run: dict[str, Any]) -> Table:
+    """How a set of mixtures came out, beside what the recipe says."""
+    table = _summary(f"{out}")
+    mixtures = corpus.stems[corpus.stems["stem"] == "mixture"]
+    seconds = mixtures["num_frames"] / mixtures["sample_rate"]
+    table.add_row("mixtures", f"{len(mixtures)} ({float(seconds.sum()) / 3600:.2f} h)")
+    for split, length in seconds.groupby(mixtures["split"]):
+        table.add_row(f"{split}", f"{len(length)} mixtures ({float(length.sum()) / 3600:.2f} h)")
+    facts = run["realised"]
+    for name, source in facts["sources"].items():
+        words = [f"{source['count']['mean']:.2f} in a mixture (nominal {source['count']['nominal_mean']:.2f})"]
+        level = source["loudness_lufs"]
+        if level["mean"] is not None:
+            nominal = f" (nominal {level['nominal_mean']:.1f})" if "nominal_mean" in level else ""
+            words.append(f"{level['mean']:.1f} LUFS{nominal}")
+        table.add_row(f"source {name}", ", ".join(words))
+    for name, share in facts["targets"].items():
+        table.add_row(f"target {name}", f"sounds for {100 * share:.0f} % of the time")
+    if run["replaced"]:
+        table.add_row("drawn again", f"{run['replaced']} times: files could not be read")
+    assert corpus.rejected is not None
+    for (stage, reason), rows in corpus.rejected.groupby(["stage", "reason"]):
+        table.add_row(f"rejected: {stage}", f"{len(rows)} {reason}")
+    return table
+
+
+@app.command
+def listen(
+    mix: str,
+    /,
+    *,
+    corpora: Corpora,
+    out: Path = Path("listen"),
+    num: Annotated[
+        int, Parameter(name=["--num", "-n"], help="How many examples.", validator=validators.Number(gte=1))
+    ] = 8,
+    seed: Annotated[int, Parameter(help="Of the draws.", validator=validators.Number(gte=0))] = 0,
+    split: Annotated[str | None, Parameter(help="Take sources from this split only.")] = None,
+    jobs: Jobs = 2,
+) -> int:
+    """Render a few mixtures of a recipe, and write a page to hear and to see them.
+
+    Parameters
+    ----------
+    mix
+        The mixing recipe: the name of a ready one (such as jusperlee2023), or a YAML file.
+    out
+        A new or empty folder for the examples and their page.
+    """
+    from augment.recipe import load_mix
+    from builders.listen import write_examples
+
+    with _progress() as progress:
+        page = write_examples(
+            load_mix(mix), corpora, out, name=mix, num=num, seed=seed, split=split, jobs=jobs, progress=progress
+        )
+    console.print(f"examples: {page}")
     return 0
 
 
@@ -266,7 +422,7 @@ def import_stems(
     table_format: TableFormat = "parquet",
     recipe: Annotated[ImportRecipe, _FLAGS],
 ) -> int:
-    """Turn a folder of recorded stems into a corpus: MUSDB18-HQ, MoisesDB, or any folder for each song.
+    """Turn a folder of recorded stems into a corpus: MUSDB18-HQ, MoisesDB, any folder for each song, single sounds.
 
     Parameters
     ----------
@@ -286,10 +442,10 @@ def import_stems(
     with _progress() as progress:
         corpus = ImportBuilder(out, recipe, jobs=jobs, table_format=table_format, progress=progress).build(folder)
     table = _summary(f"{out}")
-    mixtures = corpus.stems[corpus.stems["stem"] == "mixture"]
-    seconds = mixtures["num_frames"] / mixtures["sample_rate"]
-    table.add_row("songs", f"{len(mixtures)} ({float(seconds.sum()) / 3600:.2f} h)")
-    for split, length in seconds.groupby(mixtures["split"].fillna("no split")):
+    songs = corpus.stems.drop_duplicates("song_id")
+    seconds = songs["num_frames"] / songs["sample_rate"]
+    table.add_row("songs", f"{len(songs)} ({float(seconds.sum()) / 3600:.2f} h)")
+    for split, length in seconds.groupby(songs["split"].fillna("no split")):
         table.add_row(f"{split}", f"{len(length)} songs ({float(length.sum()) / 3600:.2f} h)")
     assert corpus.rejected is not None
     for (stage, reason), rows in corpus.rejected.groupby(["stage", "reason"]):
@@ -332,6 +488,55 @@ def export(
     for how, count in exported.files.items():
         table.add_row(f"files {how}", str(count))
     console.print(table)
+    return 0
+
+
+@app.command
+def pack(
+    build: Path,
+    /,
+    *,
+    config: Config = None,
+    jobs: Jobs = 2,
+    engine: Engine = "local",
+    dry_run: DryRun = False,
+    limit: Annotated[
+        int | None,
+        Parameter(help="Only the first songs, sorted by id.", validator=validators.Number(gte=1)),
+    ] = None,
+    recipe: Annotated[PackRecipe, _FLAGS] = _PACK_DEFAULTS,
+) -> int:
+    """Decode a build's audio once, into the folder `packed` inside it, for training that would wait for decoders.
+
+    Parameters
+    ----------
+    build
+        The folder of a finished build. The same command resumes a packing that was stopped.
+    """
+    from builders.pack import PackBuilder
+    from manifests.packed import PACKED
+
+    if dry_run:
+        plan = PackBuilder(recipe, jobs=jobs, limit=limit).plan(build)
+        console.print(
+            f"{build}: {plan.num_stems} stems would be packed as {plan.sample_format}, {plan.num_bytes / 1e9:.2f} "
+            f"GB; {plan.free_bytes / 1e9:.2f} GB are free"
+        )
+        return 0
+    with _progress() as progress:
+        packed = PackBuilder(recipe, jobs=jobs, limit=limit, progress=progress).build(build)
+    table = _summary(f"{build / PACKED}")
+    index = packed.index
+    seconds = float((index["num_frames"] / index["sample_rate"]).sum())
+    table.add_row("stems", f"{len(index)} ({seconds / 3600:.2f} h)")
+    table.add_row("samples", f"{index['sample_format'].iloc[0]}, {packed.num_bytes / 1e9:.2f} GB")
+    for (stage, reason), rows in packed.rejected.groupby(["stage", "reason"]):
+        table.add_row(f"rejected: {stage}", f"{len(rows)} {reason}")
+    console.print(table)
+    if len(packed.rejected):
+        console.print(
+            f"{len(packed.rejected)} stems are not in the store; the reasons are in rejected.parquet there"
+        )
     return 0
 
 
@@ -521,6 +726,7 @@ def _use_config(tokens: Sequence[str]) -> None:
     app.config = ()
     words = tokens[1:] if tokens[:1] == ["build"] else tokens
     kind = RECIPES.get(words[0]) if words else None
+    kind = MixtureRecipe if kind is MixedRecipe else kind  # the rest of it is no flag
     for position, token in enumerate(tokens):
         name, _, value = token.partition("=")
         if name != "--config" or kind is None:

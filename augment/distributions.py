@@ -123,7 +123,7 @@ class Distribution(Settings):
         return _poisson_quantile(mean, 1 - (1 - rng.random()) * -math.expm1(-mean))
 
     def _uniform(self, rng: np.random.Generator, low: float, high: float) -> float:
-        return float(rng.uniform(low, high))
+        return low + (high - low) * rng.random()  # numpy refuses a range from 0.0 to -0.0
 
     @property
     def support(self) -> tuple[float, float]:

@@ -249,6 +249,8 @@ class MixRecipe(Settings):
         twice = sorted({name for name in separate if name in shared or separate.count(name) > 1})
         if twice:
             raise ValueError(f"separate target '{twice[0]}' has the name of another target; rename the source")
+        if not self.targets:
+            raise ValueError("there is no target: every source is separate, and none can be there")
         if self.remove is not None and self.remove.target not in self.targets:
             near = did_you_mean(self.remove.target, self.targets)
             raise ValueError(

@@ -18,7 +18,7 @@ from augment.transforms.rules import apply_steps, step_input_frames
 from manifests.audio import Audio
 from manifests.errors import AudioError, RecipeError
 
-__all__ = ["REMOVE", "Mixture", "Reader", "Separate", "frames_needed", "render"]
+__all__ = ["REMOVE", "Mixture", "Reader", "Separate", "frames_needed", "render", "sound"]
 
 REMOVE = "remove"
 """The step of a cascade (`augment.recipe.Removal`): the renderer's own, since it changes which targets there
@@ -32,8 +32,16 @@ shape."""
 class Reader(Protocol):
     """What hands out crops: `manifests.crops.CropReader`, `manifests.packed.PackedReader`."""
 
-    def read(self, root: str, path: str, start_frame: int, num_frames: int, gain: float = 1.0) -> Audio:
-        """A crop [shape=(channels, num_frames)], float32, times `gain`; the caller may write into it."""
+    def read(
+        self,
+        root: str,
+        path: str,
+        start_frame: int,
+        num_frames: int,
+        gain: float = 1.0,
+        out: Audio | None = None,
+    ) -> Audio:
+        """A crop [shape=(channels, num_frames)], float32, times `gain`; in `out` where that has the shape."""
         ...
 
 
@@ -90,13 +98,25 @@ def render(
     """
     removal = [step for step in plan.transforms if step["name"] == REMOVE]
     steps = [step for step in plan.transforms if step["name"] != REMOVE]
-    stack = np.zeros((len(plan.targets), plan.channels, frames_needed(steps, plan.num_frames)), np.float32)
+    stack = np.empty((len(plan.targets), plan.channels, frames_needed(steps, plan.num_frames)), np.float32)
     place = {target: number for number, target in enumerate(plan.targets)}
+    silent = set(plan.targets)
     for event in plan.events:
-        audio = _sounding(event, plan, reader)
+        target = stack[place[event.target]]
+        stop = event.offset_frame + event.length_frames
+        here = target[:, event.offset_frame : stop]
+        if event.target in silent:  # what is added to silence is written: passes over memory are what costs
+            silent.remove(event.target)
+            target[:, : event.offset_frame] = 0.0
+            target[:, stop:] = 0.0
+            audio = _sounding(event, plan, reader, here)
+        else:
+            audio = _sounding(event, plan, reader)
+            here += audio
         if heard is not None:
             heard(event, audio)
-        stack[place[event.target], :, event.offset_frame : event.offset_frame + audio.shape[1]] += audio
+    for name in silent:
+        stack[place[name]] = 0.0
     stack = apply_steps(steps, stack, plan.sample_rate, plan.num_frames)
     names = plan.targets
     for step in removal:
@@ -123,23 +143,64 @@ def frames_needed(steps: Sequence[Step], num_frames: int) -> int:
     return num_frames
 
 
-def _sounding(event: Event, plan: MixturePlan, reader: Reader) -> Audio:
-    """A source as it is added to its target."""
+def sound(event: Event, sample_rate: int, channels: int, reader: Reader, out: Audio | None = None) -> Audio:
+    """A source on its way to its target, as long as it becomes.
+
+    Parameters
+    ----------
+    event : Event
+    sample_rate, channels : int
+        Of the mixture.
+    reader : Reader
+    out : np.ndarray [shape=(channels, length_frames)], optional
+        float32; where nothing but a gain happens to the source, it is written here, and this is returned.
+
+    Returns
+    -------
+    np.ndarray [shape=(channels, frames)]
+        float32, about as long as the event. A single channel stands for all.
+
+    Raises
+    ------
+    AudioError
+        When the file cannot be read, has more channels than can be mixed, or a transform cannot deal with it.
+    """
     gain = 10.0 ** (event.gain_db / 20.0)
-    is_plain = event.source_rate == plan.sample_rate and not event.transforms
+    is_plain = event.source_rate == sample_rate and not event.transforms
     crop = reader.read(
-        event.root, event.path, event.source_start_frame, event.num_frames, gain if is_plain else 1.0
+        event.root,
+        event.path,
+        event.source_start_frame,
+        event.num_frames,
+        gain if is_plain else 1.0,
+        out if is_plain and event.num_frames == event.length_frames else None,
     )
-    if len(crop) > plan.channels:
-        crop = _downmixed(crop, plan.channels, event.path)
+    if len(crop) > channels:
+        crop = _downmixed(crop, channels, event.path)
     if not is_plain:
-        if event.source_rate != plan.sample_rate:
-            crop = _resampled(crop, event.source_rate, plan.sample_rate)
-        crop = apply_steps(event.transforms, crop[None], plan.sample_rate)[0]
+        if event.source_rate != sample_rate:
+            crop = _resampled(crop, event.source_rate, sample_rate)
+        crop = apply_steps(event.transforms, crop[None], sample_rate)[0]
         crop *= np.float32(gain)
-    if len(crop) < plan.channels:
-        crop = np.broadcast_to(crop, (plan.channels, crop.shape[1]))
-    return crop[:, : event.length_frames]
+    return crop
+
+
+def _sounding(event: Event, plan: MixturePlan, reader: Reader, out: Audio | None = None) -> Audio:
+    """A source as it is added to its target [shape=(channels, length_frames)]; in `out`, if there is one."""
+    crop = sound(event, plan.sample_rate, plan.channels, reader, out)
+    if crop is out:
+        return crop
+    crop = _exactly(crop, event.length_frames)
+    if out is not None:
+        out[...] = crop  # mono goes to all channels
+        return out
+    return np.broadcast_to(crop, (plan.channels, event.length_frames))
+
+
+def _exactly(audio: Audio, num_frames: int) -> Audio:
+    """Cut, or let silence follow: rates do not divide into whole frames."""
+    missing = num_frames - audio.shape[1]
+    return np.pad(audio, [(0, 0), (0, missing)]) if missing > 0 else audio[:, :num_frames]
 
 
 def _resampled(audio: Audio, source_rate: int, sample_rate: int) -> Audio:

@@ -32,8 +32,8 @@ from typing import Any
 
 import numpy as np
 
-from augment.plan import Event, MixturePlan, Step
-from augment.render import Reader, render
+from augment.plan import Event, Step
+from augment.render import Reader, sound
 from manifests.audio import Audio, AudioInfo, probe
 from manifests.errors import TableError
 from manifests.paths import resolve
@@ -44,8 +44,6 @@ log = logging.getLogger(__name__)
 
 _SHORTEST_S = 0.5
 _SILENCE_LUFS = -70.0
-# More than a resampler or a stretch adds to the length that follows from the ratio.
-_SPARE_FRAMES = 8192
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +159,9 @@ def soundscape_of(origin: str, annotation: Mapping[str, Any]) -> Soundscape:
         if not isinstance(value, Mapping):
             raise TableError(f"{origin}: event {number}: field 'value' is {value!r}; correct it")
         for field, types in _FIELDS.items():
-            found = value.get(field)
-            if not isinstance(found, types) or (field in _TIMES and found < 0):
+            found: Any = value.get(field)
+            is_negative = field in _TIMES and isinstance(found, (int, float)) and found < 0
+            if is_negative or not isinstance(found, types):
                 raise TableError(f"{origin}: event {number}: field '{field}' is {found!r}; correct it")
         if value["role"] not in ("background", "foreground"):
             raise TableError(
@@ -298,7 +297,7 @@ def fade_step(in_frames: int, out_frames: int) -> Step:
     -------
     Step
     """
-    return {"name": "fade", "in_frames": in_frames, "out_frames": out_frames}
+    return {"name": "fade", "in_frames": in_frames, "out_frames": out_frames, "shape": "sine"}
 
 
 def _laid_out(
@@ -354,13 +353,8 @@ def sounding(event: Event, sample_rate: int, channels: int, reader: Reader) -> A
     AudioError
         When the file cannot be read, or has more channels than can be mixed.
     """
-    slowest = min([1.0, *(float(step["rate"]) for step in event.transforms if "rate" in step)])
-    most = math.ceil(event.num_frames * sample_rate / event.source_rate / slowest) + _SPARE_FRAMES
-    alone = dataclasses.replace(event, offset_frame=0, length_frames=most, gain_db=0.0)
-    plan = MixturePlan(0, 0, 0, 0, sample_rate, channels, most, (event.target,), (alone,))
-    heard: list[Audio] = []
-    render(plan, reader, heard=lambda _, audio: heard.append(audio))
-    return heard[0]
+    audio = sound(dataclasses.replace(event, gain_db=0.0), sample_rate, channels, reader)
+    return np.broadcast_to(audio, (channels, audio.shape[1]))
 
 
 def loudness_of(audio: Audio, sample_rate: int) -> float:

@@ -6,7 +6,8 @@ from .curate import CurateBuilder
 from .engine import Failure, LocalEngine, Outcome
 from .exports import export_corpus
 from .imports import ImportBuilder
-from .recipe import CardRecipe, CatalogRecipe, CurateRecipe, ExportRecipe, ImportRecipe
+from .pack import PackBuilder, Packed
+from .recipe import CardRecipe, CatalogRecipe, CurateRecipe, ExportRecipe, ImportRecipe, PackRecipe
 from .report import write_report
 from .stage import Product, Stage, run_stage
 
@@ -24,6 +25,9 @@ __all__ = [
     "ImportRecipe",
     "LocalEngine",
     "Outcome",
+    "PackBuilder",
+    "PackRecipe",
+    "Packed",
     "Product",
     "ResultCache",
     "Stage",

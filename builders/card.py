@@ -54,6 +54,7 @@ _MADE = {
     "curate": "which graded the songs of a corpus, left out defective and repeated ones, split them by artist, and "
     "cut them into clips.",
     "import": "which took recorded stems, and checked that each mixture is the sum of its stems.",
+    "loose": "which took single sounds as they are.",
 }
 _SUMMARIES = {
     "catalog": "Mixtures, instrumentals and vocals for training audio source separation, derived from releases.",
@@ -227,7 +228,7 @@ def _body(
             licenses=licenses,
             files=files,
             version=_version(run),
-            made=_MADE.get(str(run.get("builder")), "from other corpora."),
+            made=_made(run),
             stages=[row for row in sections.stages(run) if dict(row.counts).keys() & {"in", "kept", "chosen"}],
             grades=sections.grades(run, listed),
             residual=[float(value) for value in np.percentile(residuals, [5, 50, 95])] if residuals else None,
@@ -255,6 +256,12 @@ _OTHER_FILES = {
     "report.html": "the corpus in pictures and sounds",
     "croissant.json": "this dataset as Croissant metadata",
 }
+
+
+def _made(run: Mapping[str, Any]) -> str:
+    """What the builder did, to end a sentence with."""
+    is_loose = run.get("builder") == "import" and part(run, "recipe").get("layout") == "loose"
+    return _MADE.get("loose" if is_loose else str(run.get("builder")), "from other corpora.")
 
 
 def _warnings(corpus: Corpus, licenses: Sequence[LicenseRow]) -> list[str]:

@@ -271,7 +271,7 @@ class _Curation(Selection):
             log.warning("all songs are of one artist: they are all in the split 'train'")
             shares = {"train": 1.0}
         splits = assign_splits(
-            songs,
+            songs.assign(genre=self._strata()),
             groups,
             shares,
             hours=recipe.hours,
@@ -292,6 +292,14 @@ class _Curation(Selection):
         }
         self._refuse_leaks(links)
         self.wall_s["split"] = time.monotonic() - start
+
+    def _strata(self) -> list[str]:
+        """What is split alike: genres, and where songs have one stem, what they are."""
+        strata = []
+        for song_id, genre in zip(self.songs.index, self.songs["genre"], strict=True):
+            stems = self.corpus.song(song_id)
+            strata.append(f"{next(iter(stems))}, {genre}" if len(stems) == 1 else str(genre))
+        return strata
 
     def _refuse_leaks(self, links: Sequence[tuple[str, str]]) -> None:
         """The invariant of the splits; `stemloom check` listens to the files again."""

@@ -1,4 +1,4 @@
-"""The import: somebody's folder of recorded stems in, a corpus out.
+"""The import: somebody's folder of recorded stems, or of single sounds, in, a corpus out.
 
 The path, top to bottom in `ImportBuilder.build`: find (what is a song in this layout), hash, take (check that the
 mixture is the sum of the stems; link, copy or encode), write. What the layouts are is in `manifests.imports`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from builders.triplet import is_whole
 from manifests.audio import AUDIO_SUFFIXES
 from manifests.corpus import MIXTURE, Corpus
 from manifests.errors import AudioError, BuildError
-from manifests.imports import folders, moisesdb, musdb18
+from manifests.imports import folders, loose, moisesdb, musdb18
 from manifests.imports.songs import FoundSong, NoSong, Options, content_ids, song_id_of, take_song
 from manifests.tables import TableFormat, frame_of
 
@@ -71,7 +71,7 @@ class ImportBuilder:
         Returns
         -------
         Corpus
-            With tables `stems`, `tracks` (a row for each mixture, with its title) and `rejected`.
+            With tables `stems`, `tracks` (a row for each song, with its title) and `rejected`.
 
         Raises
         ------
@@ -122,6 +122,8 @@ def find_songs(folder: Path, recipe: ImportRecipe) -> tuple[list[FoundSong], lis
         return musdb18.find_songs(folder)
     if recipe.layout == "moisesdb":
         return moisesdb.find_songs(folder, recipe.bleed)
+    if recipe.layout == "loose":
+        return loose.find_songs(folder, recipe.stem, None if recipe.metadata is None else Path(recipe.metadata))
     return folders.find_songs(folder, recipe.mixture, recipe.stems)
 
 
@@ -149,6 +151,7 @@ class _Run(Run):
             link=recipe.audio == "link",
             pad=recipe.pad or is_moisesdb,
             make_mixture=recipe.make_mixture or is_moisesdb,
+            alone=recipe.layout == "loose",
         )
 
     def hash(self, found: Sequence[FoundSong]) -> list[_Item]:
@@ -194,8 +197,8 @@ class _Run(Run):
             )
         stems.sort(key=lambda row: (row["song_id"], row["stem"] != MIXTURE, row["stem"]))
         tracks.sort(key=lambda row: str(row["track_id"]))
-        mixtures = [row for row in stems if row["stem"] == MIXTURE]
-        self.hours["kept"] = sum(row["num_frames"] / row["sample_rate"] for row in mixtures) / 3600
+        songs = {row["song_id"]: row for row in stems}  # whose stems are equally long
+        self.hours["kept"] = sum(row["num_frames"] / row["sample_rate"] for row in songs.values()) / 3600
         return stems, tracks
 
     def write(self, stems: list[dict[str, Any]], tracks: list[dict[str, Any]]) -> None:
@@ -219,8 +222,8 @@ def _take_song(item: _Item, home: Path, options: Options) -> Product:
 def _content(item: _Item) -> tuple[str, ...]:
     """Everything that the rows of a song depend on besides the options."""
     files = [f"{stem} {' '.join(item.ids[stem])}" for stem in sorted(item.ids)]
-    song = item.song
-    return (song_id_of(item.ids), *files, repr((song.artist, song.title, song.genre, song.split)))
+    facts = [getattr(item.song, field.name) for field in fields(item.song) if field.name not in ("path", "stems")]
+    return (song_id_of(item.ids), *files, repr(facts))
 
 
 def _is_whole(out: Path, value: dict[str, Any]) -> bool:

@@ -23,12 +23,12 @@ from curation.defects import VOICED, Verdict, excess_curve, is_voice_stem, judge
 from curation.measures import StemMeter
 from curation.voice import SAMPLE_RATE, STEP_S, voice_probability
 from manifests.audio import Audio, blocks, probe
-from manifests.corpus import MIXTURE
+from manifests.corpus import MIXTURE, whole_of
 from manifests.errors import AudioError, RecipeError
 
 Witness: TypeAlias = Callable[[Audio, int], npt.NDArray[Any]]
 
-INSPECT_VERSION = 1
+INSPECT_VERSION = 2
 
 LEVEL_STEP_S = 0.1
 """Step of the energy curves that clips are measured from."""
@@ -41,7 +41,7 @@ _BLOCK_FRAMES = 1 << 17
 
 @dataclass(frozen=True)
 class InspectItem:
-    """A song: its stems' files by name, the mixture among them."""
+    """A song: its stems' files by name, the mixture among them where there is one."""
 
     song_id: str
     stems: tuple[tuple[str, FoundFile], ...]
@@ -108,8 +108,8 @@ class Inspection:
         Returns
         -------
         pd.DataFrame
-            With the columns ``rms_<stem>``, ``voiced_fraction`` (null where there is no voice stem) and
-            ``salient_fraction`` (of the stem that has least).
+            With the columns ``rms_<stem>``, ``voiced_fraction`` (of the voice stems, or of a song's only stem,
+            whatever it is; else null) and ``salient_fraction`` (of the stem that has least).
         """
         song_id = str(clips["song_id"].iloc[0])
         columns = {
@@ -123,7 +123,8 @@ class Inspection:
         ]
         if salient:
             columns["salient_fraction"] = pd.concat(salient, axis=1).min(axis=1)
-        voice_rows = [row for row, stem in enumerate(self.stems) if is_voice_stem(stem)]
+        is_alone = len(self.stems) == 1 and MIXTURE not in self.stems
+        voice_rows = [row for row, stem in enumerate(self.stems) if is_alone or is_voice_stem(stem)]
         if voice_rows:
             loudest = max(voice_rows, key=lambda row: float(self._energies[row].sum()))
             middles = (np.arange(self._energies.shape[1]) + 0.5) * LEVEL_STEP_S / STEP_S
@@ -221,7 +222,7 @@ def inspect_song(item: InspectItem, witness: str | None = None) -> Product:
         ``stems``: ``energies`` (sum of squares every `LEVEL_STEP_S`), ``voices`` (probability every
         `curation.voice.STEP_S`; 0 for the mixture); ``leakage`` (dB per second; empty if there are no voice
         stems or no others) and ``excess`` (share per second; empty without a mixture); ``fingerprint`` of the
-        mixture.
+        mixture, or of the only stem (empty where several stems have no mixture).
 
     Raises
     ------
@@ -231,7 +232,8 @@ def inspect_song(item: InspectItem, witness: str | None = None) -> Product:
         If there is no such witness, or it gives other than one probability for each step.
     """
     witnesses: list[Witness] = [voice_probability, *([load_witness(witness)] if witness is not None else [])]
-    heard = [_listen(name, file) for name, file in item.stems]
+    whole = whole_of([name for name, _ in item.stems])
+    heard = [_listen(file, is_whole=name == whole) for name, file in item.stems]
     length = min(len(stem.mono) for stem in heard)
     sides: dict[str, Audio] = {}
     for (name, _), stem in zip(item.stems, heard, strict=True):
@@ -292,14 +294,14 @@ class _Heard:
     fingerprint: npt.NDArray[np.uint32] | None
 
 
-def _listen(name: str, file: FoundFile) -> _Heard:
+def _listen(file: FoundFile, *, is_whole: bool) -> _Heard:
     path = file.location
     info = probe(path)
     rate = info.sample_rate
     meter = StemMeter(rate, info.channels)
     levels = LevelMeter(rate, info.channels, round(LEVEL_STEP_S * rate))
     resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
-    pcm, prints = (PcmStream(rate), open_stream()) if name == MIXTURE else (None, None)
+    pcm, prints = (PcmStream(rate), open_stream()) if is_whole else (None, None)
     mono = []
     for block in blocks(path, _BLOCK_FRAMES):
         if not np.isfinite(block).all():

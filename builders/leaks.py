@@ -12,7 +12,7 @@ from builders.scan import walk_folder
 from curation.chromaprint import Fingerprint, PcmStream, open_stream
 from curation.leaks import EXTERNAL, find_leaks
 from manifests.audio import blocks, probe
-from manifests.corpus import MIXTURE, Corpus
+from manifests.corpus import Corpus, Row, whole_of
 from manifests.errors import AudioError, BuildError, StemloomError
 
 
@@ -26,7 +26,8 @@ def find_corpus_leaks(
     Parameters
     ----------
     corpus : Corpus
-        Mixtures are compared, whose rows name their splits; a song without a split can leak into `unseen` only.
+        Mixtures are compared, and sounds that are alone in their song; their rows name their splits. A song
+        without a split can leak into `unseen` only.
     unseen : sequence of Path
         Folders with audio files, such as a test set.
     progress : callable, optional
@@ -42,8 +43,11 @@ def find_corpus_leaks(
     BuildError
         If an unseen folder is not there or has no audio file.
     """
-    mixtures = {song_id: corpus.song(song_id).get(MIXTURE) for song_id in corpus.songs()}
-    rows = {song_id: row for song_id, row in mixtures.items() if row is not None}
+    rows: dict[str, Row] = {}
+    for song_id in corpus.songs():
+        stems = corpus.song(song_id)
+        if (whole := whole_of(stems)) is not None:
+            rows[song_id] = stems[whole]
     splits: dict[str, str | None] = {song_id: row["split"] for song_id, row in rows.items()}
     outside = [path for folder in unseen for path in _audio_files(folder)]
     if len(set(splits.values()) - {None}) < 2 and not outside:
@@ -54,7 +58,7 @@ def find_corpus_leaks(
     for done, song_id in enumerate(rows):
         progress("leaks", done, total, failed)
         try:
-            prints[song_id, MIXTURE] = _fingerprint(corpus.path_of(rows[song_id]))
+            prints[song_id, rows[song_id]["stem"]] = _fingerprint(corpus.path_of(rows[song_id]))
         except StemloomError as error:
             failed += 1
             yield f"{error} (left out of the leak audit)"

@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 
 def _none_if_said(value: object) -> object:
@@ -159,11 +159,12 @@ class ImportRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    layout: Literal["musdb18", "moisesdb", "folders"]
-    """What the folder is: MUSDB18-HQ, MoisesDB, or a folder for each song with a file for each stem."""
+    layout: Literal["musdb18", "moisesdb", "folders", "loose"]
+    """What the folder is: MUSDB18-HQ, MoisesDB, a folder for each song with a file for each stem, or a library with
+    a file for each sound."""
 
     license: Annotated[str | None, _Said] = None
-    """Of all songs."""
+    """Of all songs, but for those of which `metadata` has one."""
 
     audio: Literal["copy", "link"] = "copy"
     """Whether the corpus has files of its own, or shares them with the folder where it can (hard links)."""
@@ -183,6 +184,13 @@ class ImportRecipe(BaseModel):
     bleed: Literal["keep", "reject"] = "keep"
     """moisesdb: what to do with songs which say of a track that other instruments are heard in it."""
 
+    stem: Annotated[Annotated[str, Field(min_length=1)] | None, _Said] = None
+    """loose: what the sounds are, such as 'speech'; none: what their top folder is called."""
+
+    metadata: Annotated[str | None, _Said] = None
+    """loose: a table (.csv) of path and any of stem, artist, title, genre, split, license, language, tags and
+    transcript, which wins over what folders and names say."""
+
     max_item_s: Annotated[float, Field(gt=0)] = 900.0
     """A song that takes longer is given up, with a row in the rejected table."""
 
@@ -194,9 +202,46 @@ class ImportRecipe(BaseModel):
             "mixture": ("folders",),
             "stems": ("folders",),
             "bleed": ("moisesdb",),
+            "stem": ("loose",),
+            "metadata": ("loose",),
         }
         _refuse_unused(self, self.layout, of)
         return self
+
+
+class MixtureRecipe(BaseModel):
+    """How many mixtures are rendered, and as what; how they are drawn is a mixing recipe (`augment.recipe`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    num: Annotated[int, Field(ge=1)] = 1000
+    """Mixtures, drawn from all songs of the corpora."""
+
+    splits: Annotated[dict[str, Annotated[int, Field(ge=1)]] | None, _Said] = None
+    """Instead of `num`: splits and how many mixtures each has, drawn from the songs of that split."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of every draw."""
+
+    on_error: Literal["replace", "reject"] = "replace"
+    """A mixture with a file that cannot be read is drawn again, or left out with a row in the rejected table."""
+
+    jams: bool = True
+    """Whether each mixture has its annotation as JAMS, as scaper writes it, besides its rows in the table."""
+
+    audio_format: Literal["flac", "wav"] = "flac"
+    bit_depth: Annotated[Literal[16, 24], BeforeValidator(_number_if_said)] = 24
+
+    max_item_s: Annotated[float, Field(gt=0)] = 900.0
+    """A mixture that takes longer is given up, with a row in the rejected table."""
+
+
+class MixedRecipe(MixtureRecipe):
+    """A `MixtureRecipe` as `recipe.json` keeps it: with the mixing recipe, and what the corpora's tables hold."""
+
+    mix: dict[str, JsonValue]
+    corpora: dict[str, str]
+    """By name: a hash of the corpus' tables."""
 
 
 class ExportRecipe(BaseModel):
@@ -272,6 +317,34 @@ class CardRecipe(BaseModel):
     """Of its publication, such as 2025-12-31."""
 
 
+class PackRecipe(BaseModel):
+    """How the audio of a corpus is packed: as plain samples, to be read without decoding."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    sample_format: Literal["auto", "int16", "float32"] = "auto"
+    """Of the samples; auto: int16 if that loses nothing (all files have 16 bits, and nothing is resampled or mixed
+    down), else float32. int16 takes half the space, rounds 24 bits, and refuses what is beyond full scale."""
+
+    sample_rate: Annotated[Annotated[int, Field(ge=1000)] | None, _Said] = None
+    """Resample files of other rates to this one, in Hz; none: every file keeps its own."""
+
+    channels: Annotated[Annotated[int, Field(ge=1, le=64)] | None, _Said] = None
+    """1 averages the channels, more repeat those of mono files, and other files are rejected; none: as they are."""
+
+    stems: Annotated[_Names | None, _Said] = None
+    """The stems to pack, such as 'vocals,drums'; none: all."""
+
+    splits: Annotated[_Names | None, _Said] = None
+    """The splits to pack, such as 'train'; none: all, and songs of no split."""
+
+    shard_gib: Annotated[float, Field(gt=0)] = 4.0
+    """A file takes stems until it would pass this many GiB."""
+
+    max_item_s: Annotated[float, Field(gt=0)] = 900.0
+    """A file that takes longer is given up, with a row in the rejected table."""
+
+
 def _refuse_unused(recipe: BaseModel, layout: str, of: Mapping[str, tuple[str, ...]]) -> None:
     """Refuse fields that are set, and that the layout has no use for."""
     for name, layouts in of.items():
@@ -287,7 +360,10 @@ RECIPES: dict[str, type[BaseModel]] = {
     "catalog": CatalogRecipe,
     "curate": CurateRecipe,
     "import": ImportRecipe,
+    "cinematic": MixedRecipe,
+    "universal": MixedRecipe,
     "export": ExportRecipe,
     "card": CardRecipe,
+    "pack": PackRecipe,
 }
 """By the name of the builder in `recipe.json`, which is the command's."""

@@ -32,7 +32,7 @@ from curation.leaks import DUPLICATE_OVERLAP, MAX_DUPLICATE_ERROR_RATE, find_dup
 from curation.matching import MAX_BIT_ERROR_RATE
 from curation.measures import Measures
 from curation.songs import songs_of
-from manifests.corpus import MIXTURE, Corpus
+from manifests.corpus import MIXTURE, Corpus, whole_of
 from manifests.errors import BuildError, RecipeError, did_you_mean
 from manifests.schemas import GRADES
 from manifests.tables import TableFormat
@@ -262,7 +262,8 @@ class Selection(Run):
 
     def _prints(self) -> dict[tuple[str, str], Fingerprint]:
         """Fingerprints of the songs that are left."""
-        return {(song_id, MIXTURE): self.found[song_id].fingerprint for song_id in self.songs.index}
+        wholes = {song_id: whole_of(self.corpus.song(song_id)) for song_id in self.songs.index}
+        return {(song_id, stem): self.found[song_id].fingerprint for song_id, stem in wholes.items() if stem}
 
     def _fingerprints(self, folder: Path) -> Iterator[tuple[str, Fingerprint]]:
         """Of every audio file in a folder, by its path."""

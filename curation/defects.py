@@ -18,9 +18,10 @@ voice     Whether a voice is to be heard (`curation.voice`), in the vocals and i
 
 Conventions
 -----------
-Stems that `is_voice_stem` should have voices, all others but the mixture should not. Curves have one value per
-second; a rest shorter than a second belongs to the last. Grades are A (clean) to D (defective), of a second and of
-a song; a song's grade is its worst defect's.
+Stems that `is_voice_stem` should have voices, all others but the mixture should not. A song of one stem, such as
+a sound of a library, has no other to be judged by: only voices that should not be there are a defect of it. Curves
+have one value per second; a rest shorter than a second belongs to the last. Grades are A (clean) to D (defective),
+of a second and of a song; a song's grade is its worst defect's.
 
 References
 ----------
@@ -246,7 +247,8 @@ def judge(
     if rest is not None and heard.any():
         loud = heard & (rest > whole * 10 ** (-_HEARD_DB / 10))
         share = float((stray[loud] > SURE).mean()) if loud.any() else 0.0
-        defects.append((_step(share, STRAY_SHARE), f"voices in the accompaniment in {share:.0%} of its time"))
+        where = "accompaniment" if len(powers) > 1 else parts[0]
+        defects.append((_step(share, STRAY_SHARE), f"voices in the {where} in {share:.0%} of its time"))
         is_flawed = share > STRAY_SHARE[-1]
         grades[loud] = np.maximum(
             grades[loud], np.where(stray[loud] > (VOICED if is_flawed else SURE), 3 if is_flawed else 1, 0)

@@ -7,6 +7,9 @@ validation  typing and checking a table against its schema
 corpus      a folder of both
 loudness    integrated loudness and peak, as BS.1770 says
 recipes     settings as a person writes them, and what is wrong with them
+crops       many short crops out of many files
+packed      a corpus' audio as plain samples, to be read without decoding
+packing     laying out and writing these
 errors      StemloomError and its leaves
 files       files that appear whole or not at all
 paths       relative POSIX paths that stay under their root

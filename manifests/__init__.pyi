@@ -1,8 +1,11 @@
 from .audio import AUDIO_SUFFIXES, Audio, AudioInfo, blocks, content_id, probe, quantise, read, write
 from .corpus import CORPUS_ROOT, Corpus
+from .crops import CropReader
 from .errors import AudioError, BuildError, RecipeError, StemloomError, TableError
 from .files import replacing
 from .loudness import LoudnessMeter, loudness_lufs
+from .packed import PackedReader, read_index
+from .packing import plan_layout
 from .recipes import Settings, load_recipe
 from .schemas import SCHEMAS
 from .tables import (
@@ -24,7 +27,9 @@ __all__ = [
     "AudioInfo",
     "BuildError",
     "Corpus",
+    "CropReader",
     "LoudnessMeter",
+    "PackedReader",
     "RecipeError",
     "Settings",
     "StemloomError",
@@ -37,9 +42,11 @@ __all__ = [
     "frame_of",
     "load_recipe",
     "loudness_lufs",
+    "plan_layout",
     "probe",
     "quantise",
     "read",
+    "read_index",
     "read_table",
     "replacing",
     "table_path",

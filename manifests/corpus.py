@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -217,3 +217,10 @@ class Corpus:
 
 MIXTURE = "mixture"
 """The stem that the others of a song sum to."""
+
+
+def whole_of(stems: Collection[str]) -> str | None:
+    """The stem that is all of a song: its mixture, or its only stem; None where several stems have no mixture."""
+    if MIXTURE in stems:
+        return MIXTURE
+    return next(iter(stems)) if len(stems) == 1 else None

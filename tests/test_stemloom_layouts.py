@@ -13,8 +13,9 @@ import stemloom
 from builders import exports, imports
 from builders.check import check_build
 from builders.recipe import ExportRecipe, ImportRecipe
+from manifests.audio import write
 from manifests.corpus import Corpus
-from tests.manifests.exports.small_corpus import files_of, small_corpus
+from tests.manifests.exports.small_corpus import RATE, files_of, small_corpus, sounds
 from tests.test_stemloom import Terminal
 
 
@@ -137,6 +138,31 @@ def test_an_import_is_told_by_a_file(run: Terminal, musdb: Path, tmp_path: Path)
     assert check_build(tmp_path / "out") == []
 
 
+def test_a_library_of_single_sounds_is_counted_by_songs(run: Terminal, tmp_path: Path) -> None:
+    for seed, path in enumerate(("speech/train/a.wav", "speech/b.wav", "music/train/c.flac")):
+        (tmp_path / "in" / path).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / "in" / path, sounds(seed)["vocals"], RATE)
+    (tmp_path / "in.csv").write_text("path,split\nspeech/b.wav,valid\nspeech/gone.wav,test\n")
+    words = ["import", tmp_path / "in", "--layout", "loose", "--out", tmp_path / "out", "--jobs", "0"]
+    code, out, _ = run(*words, "--metadata", tmp_path / "in.csv", "--stem", "sound")
+    assert code == 0
+    assert cells(out) == {
+        "songs": "3 (0.00 h)",
+        "train": "2 songs (0.00 h)",
+        "validation": "1 songs (0.00 h)",
+        "rejected: find": "1 no file",
+    }
+    assert set(Corpus.open(tmp_path / "out").stems["stem"]) == {"sound"}
+    assert run("check", tmp_path / "out") == (0, f"{tmp_path / 'out'}: all well\n", "")
+    curated = tmp_path / "curated"
+    code, out, _ = run("curate", tmp_path / "out", "--out", curated, "--clip-s", "0.2", "--jobs", "0")
+    assert code == 0
+    assert cells(out)["clips"] == "3"
+    out = run("curate", tmp_path / "out", "--out", curated, "--clip-s", "2", "--jobs", "0")[1]
+    assert cells(out)["clips"] == "0 (3 songs have none)"
+    assert run("check", curated)[0] == 0
+
+
 @pytest.mark.parametrize("command", ["import", "export"])
 @pytest.mark.parametrize(
     ("text", "said"),
@@ -182,6 +208,12 @@ def test_a_bad_file_ends_with_2_and_names_the_field(
         (["import", "MUSDB", "--layout", "moisesdb", "--out", "OUT"], "holds no data.json"),
         (["import", "MUSDB", "--layout", "musdb18", "--out", "OUT", "--pad"], "'pad' is"),
         (["import", "MUSDB", "--layout", "musdb18", "--out", "OUT", "--bleed", "reject"], "'bleed' is 'reject'"),
+        (["import", "MUSDB", "--layout", "musdb18", "--out", "OUT", "--stem", "speech"], "'stem' is 'speech'"),
+        (
+            ["import", "MUSDB", "--layout", "loose", "--out", "OUT", "--stem", "mixture"],
+            "which is the sum of stems",
+        ),
+        (["import", "MUSDB", "--layout", "loose", "--out", "OUT", "--metadata", "no.csv"], "there is no such file"),
         (["import", "MUSDB", "--layout", "musdb18", "--out", "OUT", "--jobs", "-1"], "jobs is -1"),
         (["import", "MUSDB", "--layout", "musdb18", "--out", "OUT", "--config"], "--config"),
     ],

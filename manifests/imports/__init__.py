@@ -3,6 +3,7 @@
 musdb18   MUSDB18-HQ, and what `manifests.exports.musdb18` writes
 moisesdb  MoisesDB: a folder for each song with a `data.json`, and a folder for each stem
 folders   a folder for each song with a file for each stem
+loose     a file for each sound: libraries of speech, music, effects
 
 Each has a `find_songs(folder, ...)`; `songs` holds what a found song is, and takes it into a corpus.
 """

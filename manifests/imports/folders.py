@@ -25,7 +25,7 @@ from manifests.imports.songs import (
     stem_name,
 )
 
-_SPLITS: Mapping[str, str] = {
+SPLITS: Mapping[str, str] = {
     "train": TRAIN,
     "validation": VALIDATION,
     "valid": VALIDATION,
@@ -33,6 +33,7 @@ _SPLITS: Mapping[str, str] = {
     "dev": VALIDATION,
     "test": TEST,
 }
+"""What folders name splits, and what corpora call them."""
 
 
 def find_songs(
@@ -88,7 +89,7 @@ def song_folders(
             rejected.append(NoSong(where, "several files of a stem", f"{alike}; keep one of them"))
             continue
         artist, title = artist_and_title(plain_text(place.resolve().name if place == folder else place.name))
-        split = _SPLITS.get(relative.parts[0].lower()) if len(relative.parts) > 1 else None
+        split = SPLITS.get(relative.parts[0].lower()) if len(relative.parts) > 1 else None
         sources = {stem: tuple(paths) for stem, paths in files.items()}
         found.append(FoundSong(where, sources, artist=artist, title=title, split=split))
     return sorted(found, key=lambda song: song.path), rejected

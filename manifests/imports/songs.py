@@ -4,7 +4,8 @@ A song whose mixture is the sum of its stems is taken as it is, byte for byte. F
 is not possible: a mixture that is missing is made, a stem of several files is their sum, a mono stem of a stereo
 song is put on both channels, and where something passes full scale, one gain (`gain_db`) brings all of the song
 within it. The song's id is its mixture's content id, or that of its stems together where the mixture is made.
-Levels are not measured here: their columns are null.
+A sound that is alone in its song (`Options.alone`) is taken as it is, whatever its peak, and has no mixture; its
+content id is the song's. Levels are not measured here: their columns are null.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ TOLERANCE = 9.9e-5
 16 bit differ by up to 2.5 steps, 7.6e-5. A check allows 1e-4: room for the rounding of what is encoded."""
 
 _FLAC_MAX_CHANNELS = 8
+_OF_THE_SONG = ("artist", "genre", "split", "language", "tags", "transcript")
 
 Ids: TypeAlias = Mapping[str, tuple[str, ...]]
 """Stem to the content ids of its files."""
@@ -44,10 +46,10 @@ class FoundSong:
     Attributes
     ----------
     path : str
-        Its folder, relative to where the search began.
+        Its folder, or its only file, relative to where the search began.
     stems : mapping of str to tuple of Path
         Stem to the files that add up to it; `mixture` is there when there is a file of it.
-    artist, title, genre, split : str or None
+    artist, title, genre, split, license, language, tags, transcript : str or None
         As far as known.
     """
 
@@ -57,6 +59,10 @@ class FoundSong:
     title: str | None = None
     genre: str | None = None
     split: str | None = None
+    license: str | None = None
+    language: str | None = None
+    tags: str | None = None
+    transcript: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,24 +81,27 @@ class Options:
     Attributes
     ----------
     license : str or None
-        Of all songs.
+        Of all songs that have none of their own.
     link : bool
         Hard-link files, where the file system can, instead of copying them.
     pad : bool
         Let silence follow files that are shorter than the longest of their song, instead of refusing the song.
     make_mixture : bool
         Make every mixture of the stems, instead of checking and taking those that are there.
+    alone : bool
+        Every song is one file, its only stem: take it as it is, and make no mixture.
     """
 
     license: str | None = None
     link: bool = False
     pad: bool = False
     make_mixture: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)
 class TakenSong:
-    """A song in a corpus: its rows of the stems table, the mixture first, and its row of the tracks table."""
+    """A song in a corpus: its rows of the stems table, a mixture first, and its row of the tracks table."""
 
     stems: list[dict[str, Any]]
     track: dict[str, Any]
@@ -120,7 +129,7 @@ def content_ids(song: FoundSong, options: Options) -> dict[str, tuple[str, ...]]
 
 
 def song_id_of(ids: Ids) -> str:
-    """A song's id: its mixture's content id, or one made of its stems where there is no mixture.
+    """A song's id: the content id of its mixture or its only file, or else one made of its stems.
 
     Parameters
     ----------
@@ -134,6 +143,9 @@ def song_id_of(ids: Ids) -> str:
     """
     if MIXTURE in ids:
         return ids[MIXTURE][0]
+    every = [found for group in ids.values() for found in group]
+    if len(every) == 1:
+        return every[0]
     lines = "".join(f"{stem} {' '.join(sorted(ids[stem]))}\n" for stem in sorted(ids))
     return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
 
@@ -164,7 +176,7 @@ def take_song(song: FoundSong, ids: Ids, home: Path, options: Options) -> TakenS
     """
     stems = _wanted(song, options)
     names = sorted(stems.keys() - {MIXTURE})
-    if not names or (len(names) == 1 and MIXTURE not in stems):
+    if not options.alone and (not names or (len(names) == 1 and MIXTURE not in stems)):
         detail = f"only {', '.join(stems) or 'nothing'}: a song is a mixture and its stems, or two stems and more"
         return NoSong(song.path, "no stems", detail)
     sounds = {
@@ -184,12 +196,13 @@ def take_song(song: FoundSong, ids: Ids, home: Path, options: Options) -> TakenS
             f"{TOLERANCE:g}); add what is missing, or ask for make_mixture where the stems are right and complete"
         )
         return NoSong(song.path, "mixture is not the sum", detail)
-    gain = 1.0 if peak <= 1 else CEILING / peak
-    sounds.setdefault(MIXTURE, tuple(sound for group in sounds.values() for sound in group))
+    gain = 1.0 if peak <= 1 or options.alone else CEILING / peak
+    if not options.alone:
+        sounds.setdefault(MIXTURE, tuple(sound for group in sounds.values() for sound in group))
     origins = {MIXTURE: tuple(each for group in ids.values() for each in group), **ids}
     folder = home / "audio" / song_id_of(ids)
     placed = place(
-        {folder / stem: sounds[stem] for stem in (MIXTURE, *names)},
+        {folder / stem: sounds[stem] for stem in (MIXTURE, *names) if stem in sounds},
         shape,
         take=AUDIO_SUFFIXES,
         encode=".flac" if shape.channels <= _FLAC_MAX_CHANNELS else ".wav",
@@ -206,14 +219,14 @@ def take_song(song: FoundSong, ids: Ids, home: Path, options: Options) -> TakenS
             **asdict(shape),
             "provenance": "recorded",
             **_origin(file, origins[target.name]),
-            "license": options.license,
+            "license": song.license or options.license,
             "audit": "unheard",
             "gain_db": 20 * math.log10(gain),
             "content_id": content_id(file.path),
         }
         if file.how != "encoded" and row["content_id"] != origins[target.name][0]:
             raise AudioError(f"{sounds[target.name][0].path}: changed while it was read; import it again")
-        rows.append({**row, "artist": song.artist, "genre": song.genre, "split": song.split})
+        rows.append({**row, **{key: getattr(song, key) for key in _OF_THE_SONG}})
     return TakenSong(rows, _track(song, rows[0], probe(home / rows[0]["path"]).codec))
 
 

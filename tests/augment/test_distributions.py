@@ -49,6 +49,10 @@ def test_a_zero_truncated_poisson_count_is_a_poisson_count_given_that_it_is_not_
     ).pvalue > 1e-3  # fmt: skip
 
 
+def test_a_range_may_go_from_zero_to_minus_zero() -> None:
+    assert Distribution(uniform=(0.0, -0.0)).draw(np.random.default_rng(0)) == 0
+
+
 def test_a_range_of_counts_has_each_whole_number_as_often() -> None:
     values, observed = np.unique(drawn([0, 3], Count), return_counts=True)
     assert values.tolist() == [0, 1, 2, 3]

@@ -182,7 +182,7 @@ def recipes(choose: st.DrawFn) -> MixRecipe:
             "gain_db": list(choose(ranges)),
             "silence": choose(st.sampled_from([0.0, 0.3])),
             "transforms": choose(transforms),
-            "separate": choose(st.booleans()),
+            "separate": low > 0 and choose(st.booleans()),
             "lufs": choose(st.sampled_from([None, -20])),
             **choose(placings),
         }

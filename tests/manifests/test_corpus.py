@@ -7,7 +7,7 @@ import pytest
 
 from manifests import audio as audio_module
 from manifests.audio import quantise, write
-from manifests.corpus import Corpus
+from manifests.corpus import Corpus, whole_of
 from manifests.errors import AudioError, TableError
 from manifests.tables import frame_of, write_table
 from tests.synthesis import pink_noise
@@ -147,6 +147,20 @@ def test_a_file_that_is_not_what_its_row_says_is_refused(folder, field, value):
 def test_a_file_that_is_shorter_than_its_row_says_is_refused(folder):
     with pytest.raises(AudioError, match=f"ends at frame {FRAMES}, but"):
         replace_rows(folder, num_frames=FRAMES + 1).load(("b", "vocals"))
+
+
+@pytest.mark.parametrize(
+    ("stems", "whole"),
+    [
+        (["vocals", "mixture", "drums"], "mixture"),
+        (["mixture"], "mixture"),
+        (["speech"], "speech"),
+        (["a", "b"], None),
+        ([], None),
+    ],
+)
+def test_the_whole_of_a_song_is_its_mixture_or_its_only_stem(stems, whole):
+    assert whole_of(stems) == whole
 
 
 def test_a_folder_without_stems_is_refused(tmp_path):

@@ -13,7 +13,7 @@ from manifests.tables import TableFormat
 
 
 def import_corpus(
-    layout: Literal["musdb18", "moisesdb", "folders"],
+    layout: Literal["musdb18", "moisesdb", "folders", "loose"],
     folder: Path,
     out: Path,
     *,
