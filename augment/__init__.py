@@ -7,8 +7,11 @@ alias          weighted draws in constant time
 draw           a plan out of a recipe, a pool and (seed, epoch, index)
 plan           what a mixture is made of, and its rows in the mixtures table
 render         audio out of a plan
+mixer          mixtures by their number, drawn again where a file cannot be read
+reading        where sources are read from: packed stores, or files
 transforms     what happens to sources and targets on the way
 dataset        mixtures for torch
+jams, scaper   what scaper writes and draws as plans, and plans as JAMS (soundscape, annotation: how)
 """
 
 import lazy_loader

@@ -141,7 +141,7 @@ def _levels(plan: MixturePlan, roots: Mapping[str, Path], unfaded: list[Event], 
 
     def measure(event: Event, audio: Audio) -> None:
         if len(levels) in bed:
-            repeated.append(audio)
+            repeated.append(audio.copy())
         levels.append(loudness_of(audio, plan.sample_rate))
 
     with CropReader(roots) as reader:

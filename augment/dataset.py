@@ -30,9 +30,9 @@ from torch.utils.data import Dataset, IterableDataset, default_collate, get_work
 from augment.mixer import Mixer
 from augment.plan import MixturePlan
 from augment.pool import Pool
+from augment.reading import PoolReader
 from augment.recipe import MixRecipe
 from augment.render import Mixture, Reader, Separate
-from manifests.crops import CropReader
 from manifests.errors import AudioError, RecipeError
 
 __all__ = ["Example", "MixtureDataset", "MixtureStream", "PlannedExample", "collate"]
@@ -82,7 +82,7 @@ def _mixer(
 ) -> Mixer:
     if seed < 0:
         raise RecipeError(f"seed is {seed}; seeds are at least 0")
-    return Mixer(recipe, pool, seed, CropReader(pool.roots) if reader is None else reader, separate, on_replaced)
+    return Mixer(recipe, pool, seed, PoolReader(pool) if reader is None else reader, separate, on_replaced)
 
 
 def _example(mixture: Mixture, with_plan: bool) -> Any:
@@ -103,7 +103,7 @@ class MixtureDataset(Dataset[Any]):
     length : int
         Mixtures of an epoch.
     reader : Reader, optional
-        Where audio comes from: files by default, or `manifests.packed.PackedReader`.
+        Where audio comes from: by default the stores of corpora that were opened as packed, else files.
     with_plan : bool
         Give the plan as a third value; the loader then needs `collate_fn=collate`.
     on_error : {'raise', 'replace'}

@@ -15,9 +15,9 @@ import numpy as np
 from augment.plan import Event, MixturePlan, Step
 from augment.pool import Choice, File, Pool
 from augment.recipe import MixRecipe, SourceRule
-from augment.render import REMOVE, frames_needed
+from augment.render import REMOVE
 from augment.transforms.rule import Rule, Scene
-from augment.transforms.rules import name_of
+from augment.transforms.rules import frames_needed, name_of
 from manifests.errors import RecipeError
 
 __all__ = ["draw", "generator"]

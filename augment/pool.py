@@ -22,6 +22,7 @@ from augment.alias import AliasTable, alias_table
 from augment.recipe import MixRecipe, SourceRule
 from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import RecipeError, did_you_mean
+from manifests.packed import PackedCorpus
 
 __all__ = ["Choice", "File", "Pool", "make_pool"]
 
@@ -79,12 +80,17 @@ class Pool:
         By the recipe's sources. Where targets come together, entry `i` of each is of one place.
     left_out : mapping of str to mapping of str to int
         By source and reason, how many songs or places were not used.
+    packed : mapping of str to (Path, str)
+        Of roots whose corpus was opened as packed: its folder, and the root's name in it.
     """
 
     roots: Mapping[str, Path]
     choices: Mapping[str, Choice]
     left_out: Mapping[str, Mapping[str, int]]
-    _text: pa.Table
+    packed: Mapping[str, tuple[Path, str]]
+    _song_id: pa.StringArray
+    _stem: pa.StringArray
+    _path: pa.StringArray
     _root: npt.NDArray[np.int16]
     _sample_rate: npt.NDArray[np.int32]
     _channels: npt.NDArray[np.int8]
@@ -101,12 +107,11 @@ class Pool:
         -------
         File
         """
-        song_id, stem, path = (self._text.column(name)[number].as_py() for name in ("song_id", "stem", "path"))
         return File(
-            song_id,
-            stem,
+            self._song_id[number].as_py(),
+            self._stem[number].as_py(),
             tuple(self.roots)[self._root[number]],
-            path,
+            self._path[number].as_py(),
             int(self._sample_rate[number]),
             int(self._channels[number]),
         )
@@ -119,7 +124,7 @@ def make_pool(recipe: MixRecipe, corpora: Corpus | Mapping[str, Corpus]) -> Pool
     ----------
     recipe : MixRecipe
     corpora : Corpus or mapping of str to Corpus
-        By the names that events get in `root`.
+        By the names that events get in `root`. A `manifests.packed.PackedCorpus` is read from its store.
 
     Returns
     -------
@@ -144,8 +149,7 @@ def make_pool(recipe: MixRecipe, corpora: Corpus | Mapping[str, Corpus]) -> Pool
     for name, counts in left_out.items():
         for reason, count in counts.items():
             log.info("source '%s': %d left out: %s", name, count, reason)
-    roots = _roots_of(named)
-    return _pool_of(recipe, places, stems, roots, left_out)
+    return _pool_of(recipe, places, stems, named, left_out)
 
 
 def _stems_of(corpora: Mapping[str, Corpus]) -> pd.DataFrame:
@@ -170,6 +174,15 @@ def _roots_of(corpora: Mapping[str, Corpus]) -> dict[str, Path]:
         _root_name(name, root): folder
         for name, corpus in corpora.items()
         for root, folder in {CORPUS_ROOT: corpus.folder, **corpus.roots}.items()
+    }
+
+
+def _packed_roots(corpora: Mapping[str, Corpus]) -> dict[str, tuple[Path, str]]:
+    return {
+        _root_name(name, root): (corpus.folder, root)
+        for name, corpus in corpora.items()
+        if isinstance(corpus, PackedCorpus)
+        for root in (CORPUS_ROOT, *corpus.roots)
     }
 
 
@@ -319,9 +332,10 @@ def _pool_of(
     recipe: MixRecipe,
     places: Mapping[str, pd.DataFrame],
     stems: pd.DataFrame,
-    roots: dict[str, Path],
+    corpora: Mapping[str, Corpus],
     left_out: dict[str, dict[str, int]],
 ) -> Pool:
+    roots = _roots_of(corpora)
     songs = stems.groupby(_KEY, sort=False).ngroup().to_numpy()
     choices, files, num_files = {}, [], 0
     weights = _weights(recipe.sources[next(iter(places))], next(iter(places.values())))
@@ -338,7 +352,6 @@ def _pool_of(
         files.append(rows)
         num_files += len(rows)
     used = stems.iloc[np.concatenate(files)]
-    text = pa.table({column: pa.array(used[column], pa.string()) for column in ("song_id", "stem", "path")})
     unknown = sorted(set(used["root"]) - set(roots))
     if unknown:
         raise RecipeError(
@@ -350,11 +363,19 @@ def _pool_of(
         roots,
         choices,
         left_out,
-        text.combine_chunks(),
+        _packed_roots(corpora),
+        _text(used["song_id"]),
+        _text(used["stem"]),
+        _text(used["path"]),
         np.array([order[root] for root in used["root"]], np.int16),
         used["sample_rate"].to_numpy(np.int32),
         used["channels"].to_numpy(np.int8),
     )
+
+
+def _text(values: pd.Series[Any]) -> pa.StringArray:
+    array = pa.array(values, pa.string())
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
 def _file_rows(frame: pd.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

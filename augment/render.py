@@ -14,11 +14,11 @@ import numpy as np
 import soxr
 
 from augment.plan import Event, MixturePlan, Step
-from augment.transforms.rules import apply_steps, step_input_frames
+from augment.transforms.rules import apply_steps, frames_needed
 from manifests.audio import Audio
 from manifests.errors import AudioError, RecipeError
 
-__all__ = ["REMOVE", "Mixture", "Reader", "Separate", "frames_needed", "render", "sound"]
+__all__ = ["REMOVE", "Mixture", "Reader", "Separate", "render", "sound"]
 
 REMOVE = "remove"
 """The step of a cascade (`augment.recipe.Removal`): the renderer's own, since it changes which targets there
@@ -82,7 +82,8 @@ def render(
     separate : callable, optional
         For a cascade by a separator; see `Separate`.
     heard : callable, optional
-        Called with each event and its audio [shape=(channels, length_frames)], as it is added to its target.
+        Called with each event and its audio [shape=(channels, length_frames)], as it is added to its target; to be
+        copied by whoever keeps it.
 
     Returns
     -------
@@ -121,26 +122,9 @@ def render(
     names = plan.targets
     for step in removal:
         stack, names = _without(step, stack, names, plan.sample_rate, separate)
-    return Mixture(_sum(stack), stack, names, plan)
-
-
-def frames_needed(steps: Sequence[Step], num_frames: int) -> int:
-    """Frames that must go into some steps so that `num_frames` come out.
-
-    Parameters
-    ----------
-    steps : sequence of Step
-        In the order of their application.
-    num_frames : int
-        At least 1.
-
-    Returns
-    -------
-    int
-    """
-    for step in reversed(steps):
-        num_frames = step_input_frames(step, num_frames)
-    return num_frames
+    known_silent = set() if steps else silent  # a transform may add noise
+    sounding = [number for number, name in enumerate(names) if name not in known_silent] or [0]
+    return Mixture(_sum([stack[number] for number in sounding]), stack, names, plan)
 
 
 def sound(event: Event, sample_rate: int, channels: int, reader: Reader, out: Audio | None = None) -> Audio:
@@ -216,12 +200,11 @@ def _downmixed(audio: Audio, channels: int, path: str) -> Audio:
     )
 
 
-def _sum(stack: Audio) -> Audio:
-    if len(stack) == 1:
-        only: Audio = stack[0].copy()
-        return only
-    total: Audio = np.add(stack[0], stack[1])
-    for target in stack[2:]:
+def _sum(targets: Sequence[Audio]) -> Audio:
+    if len(targets) == 1:
+        return targets[0].copy()
+    total = targets[0] + targets[1]
+    for target in targets[2:]:
         total += target
     return total
 
@@ -240,7 +223,7 @@ def _without(
             f"recipe: field 'remove.by' is 'separator' (target '{step['target']}'), and the renderer has none; "
             "give it one, or write 'by: oracle'"
         )
-    heard = np.asarray(separate(_sum(stack), sample_rate), np.float32)
+    heard = np.asarray(separate(_sum(list(stack)), sample_rate), np.float32)
     if heard.shape != stack.shape[1:]:
         raise RecipeError(
             f"separator: gave shape {heard.shape} for '{step['target']}', expected that of the mixture, "

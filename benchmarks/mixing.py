@@ -1,27 +1,27 @@
 """How fast mixtures are made, beside peers and beside the limit; that memory stays flat; that targets always sum.
 
-    python benchmarks/mixing.py DATA --out FOLDER [--only speed,workers,memory,sums] [--rounds 5]
+    OMP_NUM_THREADS=1 python benchmarks/mixing.py DATA --out FOLDER [--only speed,workers,memory,sums] [--rounds 5]
 
 prints one Markdown table per question and writes them to FOLDER/mixing.md:
 
-speed       mixtures per second and core of `jusperlee2023` (3 s, stereo, 44.1 kHz; 0-1 speech or vocals, 0-2 music, 0-3
-            effects, +-10 dB; the mixture and three targets as tensors) from FLAC, from WAV and from the packed store,
-            beside
+speed       mixtures per second and core of `jusperlee2023` (3 s, stereo, 44.1 kHz; 0-1 speech or vocals,
+            0-2 music, 0-3 effects, +-10 dB; the mixture and three targets as tensors) from FLAC, from WAV and
+            from the packed store, beside
               plain            load whole files, crop, add: what a first dataset class does
               audiomentations  crops read by soundfile, each through `Compose([AdjustDuration, Gain])`, added
               lhotse           cuts truncated, padded and mixed lazily, one mix for each target
               scaper           `Scaper.generate` with isolated events, in memory
-              limit            int16 samples of the same crops, read from a memory map, times a gain, added to zeros,
-                               and the targets to the mixture: no plan, no checks
+              limit            int16 samples of the same crops, read from a memory map, times a gain, added to
+                               zeros, and the targets to the mixture: no plan, no checks
             Contestants take turns in one process with one thread, a few mixtures each, round after round; what is
             reported is processor time, as the median over rounds, and ratios of it. Targets: from FLAC at least 3
             times the best peer, from the store at least 10 times, and at most 3 times the limit's time.
 workers     mixtures per second of a `DataLoader` over `MixtureStream` with 0 to 4 workers.
 memory      resident memory over 100,000 mixtures from the store, and over 20,000 from FLAC.
-sums        10,000 recipes drawn at random (`tests/augment/test_render.py`): the mixture is the sum of its targets.
+sums        10,000 recipes drawn at random (`tests/augment/test_render.py`): the mixture is the targets' sum.
 
-DATA holds folders of audio files, a folder for each kind: speech, vocals, music_instrumental, effects; others are not
-used. It is converted once, into FOLDER. lhotse and scaper need `pip install -e '.[dev,scaper]'`.
+DATA holds folders of audio files, a folder for each kind: speech, vocals, music_instrumental, effects; others are
+not used. It is converted once, into FOLDER. lhotse and scaper need `pip install -e '.[dev,scaper]'`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"
 
 import numpy as np
 import soundfile
@@ -148,9 +145,7 @@ def audiomentations(chance: Chance) -> Contestant:
 def lhotse(chance: Chance) -> Contestant:
     from lhotse import MultiCut, Recording
 
-    cuts = {
-        path: Recording.from_file(path).to_cut() for files in chance.files.values() for path, _ in files
-    }
+    cuts = {path: Recording.from_file(path).to_cut() for files in chance.files.values() for path, _ in files}
 
     def mix(index: int) -> Any:
         mixed: dict[int, Any] = {}
@@ -173,7 +168,7 @@ def lhotse(chance: Chance) -> Contestant:
 def scaper(chance: Chance) -> Contestant:
     import scaper as package
 
-    np.Inf = np.inf  # type: ignore[attr-defined]  # scaper 1.6.5 is of the time of numpy 1
+    np.inf = np.inf  # type: ignore[attr-defined]  # scaper 1.6.5 is of the time of numpy 1
     folder = Path(chance.files["effects"][0][0]).parents[1]
 
     def mix(index: int) -> Any:
@@ -260,7 +255,8 @@ def contestants(data: Path, out: Path) -> dict[str, Contestant]:
 
 def speed(data: Path, out: Path, rounds: int) -> Iterator[str]:
     found = contestants(data, out)
-    each = {name: 2 if "scaper" in name or "plain" in name else 10 if "stemloom" not in name else 30 for name in found}
+    each = {name: 2 if name.startswith(("scaper", "plain")) else 10 for name in found}
+    each |= {name: 30 for name in found if name.startswith("stemloom")}
     each["limit"] = each["stemloom, packed"] = 60
     times: dict[str, list[float]] = {name: [] for name in found}
     for turn in range(rounds + 1):
@@ -275,8 +271,9 @@ def speed(data: Path, out: Path, rounds: int) -> Iterator[str]:
             if turn:  # the first round warms everything up
                 times[name].append((time.process_time() - start) / each[name])
     median = {name: statistics.median(values) for name, values in times.items()}
+    peers = [name for name in median if not name.startswith(("stemloom", "limit"))]
     best = {
-        suffix: min((name for name in median if name.endswith(suffix) and "stemloom" not in name), key=median.__getitem__)
+        suffix: min((name for name in peers if name.endswith(suffix)), key=median.__getitem__)
         for suffix in ("flac", "wav")
     }
     yield "| mixtures of `jusperlee2023` | ms each | per second and core | times the best peer from FLAC |"

@@ -6,8 +6,18 @@ from .curate import CurateBuilder
 from .engine import Failure, LocalEngine, Outcome
 from .exports import export_corpus
 from .imports import ImportBuilder
+from .listen import write_examples
+from .mixtures import MixtureBuilder
 from .pack import PackBuilder, Packed
-from .recipe import CardRecipe, CatalogRecipe, CurateRecipe, ExportRecipe, ImportRecipe, PackRecipe
+from .recipe import (
+    CardRecipe,
+    CatalogRecipe,
+    CurateRecipe,
+    ExportRecipe,
+    ImportRecipe,
+    MixtureRecipe,
+    PackRecipe,
+)
 from .report import write_report
 from .stage import Product, Stage, run_stage
 
@@ -24,6 +34,8 @@ __all__ = [
     "ImportBuilder",
     "ImportRecipe",
     "LocalEngine",
+    "MixtureBuilder",
+    "MixtureRecipe",
     "Outcome",
     "PackBuilder",
     "PackRecipe",
@@ -36,5 +48,6 @@ __all__ = [
     "export_corpus",
     "run_stage",
     "write_card",
+    "write_examples",
     "write_report",
 ]

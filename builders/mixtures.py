@@ -42,6 +42,7 @@ RENDER_VERSION = 1
 
 _CEILING = 0.999
 _FACTS = ("genre", "language", "tags", "transcript")
+_FACTS_OF_JAMS = (*_FACTS, "artist", "license")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,10 +252,10 @@ def _of_split(mix: MixRecipe, split: str) -> MixRecipe:
 
 
 def _facts_of(corpora: Mapping[str, Corpus]) -> dict[tuple[str, str], dict[str, str]]:
-    """Genre, language, tags and transcript of stems that have any, by song and stem."""
+    """What annotations tell of stems, by song and stem; those of which nothing is known are left out."""
     facts: dict[tuple[str, str], dict[str, str]] = {}
     for corpus in corpora.values():
-        columns = [column for column in _FACTS if column in corpus.stems]
+        columns = [column for column in _FACTS_OF_JAMS if column in corpus.stems]
         known = corpus.stems[corpus.stems[columns].notna().any(axis=1)] if columns else corpus.stems.iloc[:0]
         for row in known.to_dict("records"):
             values = {column: str(row[column]) for column in columns if not pd.isna(row[column])}
@@ -288,14 +289,14 @@ def _render_item(
     stems = _written(mixture, recipe, out, item.split or None)
     rows = _event_rows(mixture.plan, heard, facts, item.split or None)
     if recipe.jams:
-        jam = jams_of_plan(mixture.plan, pool.roots)
+        named = ({"song_id": event.song_id, "stem": event.stem} for event in mixture.plan.events)
+        known = [name | facts.get((name["song_id"], name["stem"]), {}) for name in named]
+        jam = jams_of_plan(mixture.plan, pool.roots, label="tags", stems=pd.DataFrame(known) if known else None)
         write_jams(out / "annotations" / f"{mixture.plan.mixture_id}.jams", jam)
     return Product({"stems": stems, "events": rows, "replaced": len(replaced)})
 
 
-def _written(
-    mixture: Mixture, recipe: MixtureRecipe, out: Path, split: str | None
-) -> list[dict[str, Any]]:
+def _written(mixture: Mixture, recipe: MixtureRecipe, out: Path, split: str | None) -> list[dict[str, Any]]:
     """Write a mixture and its targets, all within full scale; rows of the stems table."""
     plan = mixture.plan
     peak = max(float(np.abs(mixture.mixture).max()), float(np.abs(mixture.targets).max(initial=0.0)))
@@ -340,6 +341,7 @@ def _event_rows(
     rows = plan.rows()
     sounding = (row for row in rows if "path" in row)
     for row, lufs in zip(sounding, heard, strict=True):
-        row |= facts.get((row["song_id"], row["stem"]), {})
+        known = facts.get((row["song_id"], row["stem"]), {})
+        row |= {name: value for name, value in known.items() if name in _FACTS}
         row["loudness_lufs"] = lufs
     return [row | {"split": split} for row in rows]

@@ -4,7 +4,7 @@ from .crops import CropReader
 from .errors import AudioError, BuildError, RecipeError, StemloomError, TableError
 from .files import replacing
 from .loudness import LoudnessMeter, loudness_lufs
-from .packed import PackedReader, read_index
+from .packed import PackedCorpus, PackedReader, read_index
 from .packing import plan_layout
 from .recipes import Settings, load_recipe
 from .schemas import SCHEMAS
@@ -29,6 +29,7 @@ __all__ = [
     "Corpus",
     "CropReader",
     "LoudnessMeter",
+    "PackedCorpus",
     "PackedReader",
     "RecipeError",
     "Settings",

@@ -101,7 +101,7 @@ class CropReader:
         gain : float
             Factor, finite.
         out : np.ndarray [shape=(channels, num_frames)], optional
-            float32; written, and returned, where it has the file's shape. What it holds after an error is undefined.
+            float32; written and returned where it has the file's shape. After an error it may hold anything.
 
         Returns
         -------

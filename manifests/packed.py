@@ -11,6 +11,7 @@ that was packed, and a store whose corpus has changed is refused. `manifests.pac
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from pathlib import Path
 from types import TracebackType
@@ -23,9 +24,11 @@ import pyarrow
 import pyarrow.parquet
 
 from manifests.audio import Audio, content_id
+from manifests.corpus import Corpus
 from manifests.crops import is_finite
 from manifests.errors import AudioError, BuildError, TableError
-from manifests.tables import find_table
+from manifests.tables import find_table, read_table
+from manifests.validation import validated
 
 SampleFormat: TypeAlias = Literal["int16", "float32"]
 
@@ -123,6 +126,41 @@ def _read_table(folder: Path, columns: list[str] | None = None) -> pyarrow.Table
     return table
 
 
+class PackedCorpus(Corpus):
+    """A corpus as its packed store holds it: what was not packed is not there.
+
+    Its stems have the lengths, rates and channels of the store, so that positions count frames of what is read
+    (`PackedReader`); its clips are where they were, in seconds.
+
+    Examples
+    --------
+    >>> corpus = PackedCorpus.open(Path("corpus"))  # doctest: +SKIP
+    """
+
+    @functools.cached_property
+    def stems(self) -> pd.DataFrame:
+        """The stems table, of what is in the store, as it is there."""
+        columns = ["num_frames", "sample_rate", "channels"]
+        index = read_index(self.folder)[["root", "path", *columns]]
+        stems = read_table(self.folder, "stems").drop(columns=columns).merge(index, on=["root", "path"])
+        return validated("stems", stems, str(self.folder / PACKED), "pack the corpus again")
+
+    @functools.cached_property
+    def clips(self) -> pd.DataFrame | None:
+        """The clips table, in frames of the store; None when there is none."""
+        if find_table(self.folder, "clips") is None:
+            return None
+        clips = read_table(self.folder, "clips")
+        songs = self.stems.groupby("song_id").agg({"num_frames": "min", "sample_rate": "first"})
+        before = read_table(self.folder, "stems").groupby("song_id")["sample_rate"].first()
+        clips = clips[clips["song_id"].isin(songs.index)].reset_index(drop=True)
+        ratio = clips["song_id"].map(songs["sample_rate"] / before).to_numpy(float)
+        length = clips["song_id"].map(songs["num_frames"]).to_numpy(np.int64)
+        start = np.minimum((clips["start_frame"].to_numpy(float) * ratio).astype(np.int64), length - 1)
+        frames = (clips["num_frames"].to_numpy(float) * ratio).astype(np.int64)
+        return clips.assign(start_frame=start, num_frames=np.clip(frames, 1, length - start))
+
+
 class PackedReader:
     """Reads crops out of the packed store of a corpus, as `manifests.crops.CropReader` does out of its files.
 
@@ -197,7 +235,7 @@ class PackedReader:
         gain : float
             Factor, finite.
         out : np.ndarray [shape=(channels, num_frames)], optional
-            float32; written, and returned, where it has the file's shape. What it holds after an error is undefined.
+            float32; written and returned where it has the file's shape. After an error it may hold anything.
 
         Returns
         -------

@@ -134,7 +134,7 @@ def test_a_package_re_exports_its_public_names_once(room: str) -> None:
 
 
 def test_a_package_loads_only_what_is_used() -> None:
-    script = "import sys, manifests, curation, builders\nsys.exit('numpy' in sys.modules)"
+    script = "import sys, manifests, curation, augment, builders\nsys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
 
 

@@ -30,7 +30,17 @@ from augment.transforms.warping import Shift, Stretch
 from manifests.errors import RecipeError, did_you_mean
 from manifests.recipes import wrong_fields
 
-__all__ = ["COMBINED", "RULES", "apply_step", "apply_steps", "name_of", "rule_of", "rule_type", "step_input_frames"]
+__all__ = [
+    "COMBINED",
+    "RULES",
+    "apply_step",
+    "apply_steps",
+    "frames_needed",
+    "name_of",
+    "rule_of",
+    "rule_type",
+    "step_input_frames",
+]
 
 RULES: dict[str, type[Rule]] = {
     "audiomentations": Audiomentations,
@@ -191,9 +201,7 @@ def apply_steps(
     """
     lengths: list[int | None] = [num_frames] * len(steps)
     if num_frames is not None:
-        for number in range(len(steps) - 1, 0, -1):
-            num_frames = step_input_frames(steps[number], num_frames)
-            lengths[number - 1] = num_frames
+        lengths = [frames_needed(steps[number + 1 :], num_frames) for number in range(len(steps))]
     for step, length in zip(steps, lengths, strict=True):
         stack = apply_step(step, stack, sample_rate, length)
     return stack
@@ -219,6 +227,30 @@ def step_input_frames(step: Mapping[str, Any], num_frames: int) -> int:
         If there is no such transform.
     """
     return rule_type(step["name"]).input_frames(num_frames, **_parameters(step))
+
+
+def frames_needed(steps: Sequence[Mapping[str, Any]], num_frames: int) -> int:
+    """Frames that must go into some steps so that `num_frames` come out.
+
+    Parameters
+    ----------
+    steps : sequence of mapping
+        In the order of their application.
+    num_frames : int
+        At least 1.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    RecipeError
+        If there is no such transform.
+    """
+    for step in reversed(steps):
+        num_frames = step_input_frames(step, num_frames)
+    return num_frames
 
 
 def _parameters(step: Mapping[str, Any]) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def cut(path: Path) -> None:
 def leave_the_mixture_alone(build: Path) -> None:
     """A build of a kind that promises no particular stems."""
     for name in ("recipe.json", "run.json"):
-        change_json(build / name, builder="cinematic")
+        change_json(build / name, builder="unknown")
     edit(build, "stems", lambda rows: rows.__delitem__(slice(4, 6)))
     for stem in ("instrumental", "vocals"):
         (build / f"audio/song1/{stem}.flac").unlink()
