@@ -83,6 +83,15 @@ def test_a_recipe_is_read_from_a_file(tmp_path: Path) -> None:
     assert load_mix(path).sources["a"].gain_db.normal == (0, 3)
 
 
+def test_the_manuals_recipe_is_one(tmp_path: Path) -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "mixing.md").read_text(encoding="utf-8")
+    path = tmp_path / "manual.yaml"
+    path.write_text(manual.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    mix = load_mix(path)
+    assert mix.targets == ("dialogue", "music", "effects")
+    assert [rule.p for rule in mix.transforms] == [0.5, 0.3]
+
+
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
     with pytest.raises(RecipeError, match="did you mean 'jusperlee2023'"):
         load_mix("jusperlee2032")
