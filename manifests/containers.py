@@ -94,8 +94,34 @@ def refuse_cut_short(path: Path) -> None:
         )
 
 
+def wav_data_start(path: Path) -> int | None:
+    """Where the samples of a WAV file start.
+
+    Parameters
+    ----------
+    path : Path
+        A readable file.
+
+    Returns
+    -------
+    int or None
+        In bytes; None when it is no RIFF or RF64 file with a data chunk.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        magic = file.read(12)
+        if magic[:4] not in (b"RIFF", b"RF64") or magic[8:] != b"WAVE":
+            return None
+        return _audio_chunk(file, size, b"data", "<")[0]
+
+
 def _chunked_size(file: BinaryIO, size: int, wanted: bytes, order: str) -> int:
     """Where the audio chunk of a RIFF, RF64 or AIFF file claims to end, in bytes; 0 for no claim."""
+    return _audio_chunk(file, size, wanted, order)[1]
+
+
+def _audio_chunk(file: BinaryIO, size: int, wanted: bytes, order: str) -> tuple[int | None, int]:
+    """Where the audio chunk starts, and where it claims to end; None where there is none, 0 for no claim."""
     position, long_size = 12, None
     for _ in range(_MAX_CHUNKS):
         if position + 8 > size:
@@ -106,11 +132,11 @@ def _chunked_size(file: BinaryIO, size: int, wanted: bytes, order: str) -> int:
             long_size = struct.unpack("<8xQ", file.read(16))[0]
         if name == wanted:
             if length == 0xFFFFFFFF and long_size is not None:
-                return position + 8 + int(long_size)
+                return position + 8, position + 8 + int(long_size)
             unknown = length in _UNKNOWN_SIZES or length in _NEAR_2_31
-            return 0 if unknown else position + 8 + int(length)
+            return position + 8, 0 if unknown else position + 8 + int(length)
         position += 8 + length + (length & 1)
-    return 0
+    return None, 0
 
 
 def _ogg_size(file: BinaryIO, size: int) -> int:

@@ -17,8 +17,9 @@ import functools
 import io
 import logging
 import os
+import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -28,12 +29,16 @@ import numpy.typing as npt
 import soundfile
 
 from manifests.audio import Audio, read
+from manifests.containers import wav_data_start
 from manifests.errors import TableError
 from manifests.paths import resolve
 
 log = logging.getLogger(__name__)
 
 Interleaved: TypeAlias = npt.NDArray[np.float32]
+
+Room: TypeAlias = Callable[[int, int], Interleaved]
+"""Memory for so many frames of so many channels."""
 
 _PCM_SUFFIXES = {".wav", ".wave", ".aif", ".aiff"}
 _PCM_SUBTYPES = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"}
@@ -122,16 +127,20 @@ class CropReader:
             raise ValueError(f"{path}: cannot read {num_frames} frames from frame {start_frame} on")
         handle = self._handle(root, path)
         if handle is not None:
-            size = num_frames * handle.channels
-            if len(self._scratch) < size:
-                self._scratch = np.empty(size, np.float32)
-            frames = self._scratch[:size].reshape(num_frames, handle.channels)
-            if handle.fill(start_frame, frames):
-                return _planar(frames, gain, out)
+            frames = handle.frames(start_frame, num_frames, self._room)
+            if frames is not None:
+                return _planar(frames, gain * handle.scale, out)
             self._handles.pop((root, path)).close()
         audio, _ = read(self._location(root, path), start_frame, num_frames)
         target = audio if out is None or out.shape != audio.shape else out
         return audio if gain == 1 and target is audio else np.multiply(audio, np.float32(gain), out=target)
+
+    def _room(self, num_frames: int, channels: int) -> Interleaved:
+        """Memory for interleaved samples, used again and again: fresh memory costs more than copying."""
+        size = num_frames * channels
+        if len(self._scratch) < size:
+            self._scratch = np.empty(size, np.float32)
+        return self._scratch[:size].reshape(num_frames, channels)
 
     def close(self) -> None:
         """Close all files. A later read opens them again."""
@@ -182,13 +191,16 @@ class CropReader:
             return None
         while len(self._handles) >= self.max_open_files:
             self._handles.popitem(last=False)[1].close()
-        handle = _FlacFile.open(location) if suffix == ".flac" else _PcmFile.open(location)
-        if handle is not None:
-            self._handles[key] = handle
-        return handle
+        kinds = (_FlacFile,) if suffix == ".flac" else (_Wav16File, _PcmFile)
+        for kind in kinds:
+            handle = kind.open(location)
+            if handle is not None:
+                self._handles[key] = handle
+                return handle
+        return None
 
 
-def _planar(frames: Interleaved, gain: float, out: Audio | None) -> Audio:
+def _planar(frames: Interleaved | npt.NDArray[np.int16], gain: float, out: Audio | None) -> Audio:
     shape = frames.shape[::-1]
     audio = np.empty(shape, np.float32) if out is None or out.shape != shape else out
     factor = np.float32(gain)
@@ -214,8 +226,47 @@ def is_finite(samples: npt.NDArray[np.float32]) -> bool:
         return bool(np.isfinite(samples.sum()) or np.isfinite(samples).all())
 
 
+class _Wav16File:
+    """An open WAV file of 16 bit, read without libsndfile, which converts sample by sample."""
+
+    scale = 1.0 / 32768
+
+    def __init__(self, descriptor: int, data_start: int, num_frames: int, channels: int) -> None:
+        self._descriptor = descriptor
+        self._data_start = data_start
+        self._num_frames = num_frames
+        self._channels = channels
+
+    @classmethod
+    def open(cls, path: Path) -> _Wav16File | None:
+        if not hasattr(os, "preadv") or sys.byteorder != "little":
+            return None
+        try:
+            info = soundfile.info(os.fsencode(path) if os.name == "posix" else os.fspath(path))
+            start = wav_data_start(path)
+            if (info.format, info.subtype) not in (("WAV", "PCM_16"), ("WAVEX", "PCM_16")) or start is None:
+                return None
+            return cls(os.open(path, os.O_RDONLY), start, info.frames, info.channels)
+        except (soundfile.LibsndfileError, OSError):
+            return None
+
+    def frames(self, start_frame: int, num_frames: int, room: Room) -> npt.NDArray[np.int16] | None:
+        """Samples [shape=(num_frames, channels)]. None where they cannot be had."""
+        if start_frame + num_frames > self._num_frames:
+            return None
+        count = num_frames * self._channels
+        samples = room(num_frames, self._channels).reshape(-1).view(np.int16)[:count]
+        delivered = os.preadv(self._descriptor, [samples], self._data_start + 2 * start_frame * self._channels)
+        return samples.reshape(num_frames, self._channels) if delivered == 2 * count else None
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
 class _PcmFile:
     """An open WAV or AIFF file."""
+
+    scale = 1.0
 
     def __init__(self, file: soundfile.SoundFile) -> None:
         self._file = file
@@ -232,16 +283,18 @@ class _PcmFile:
             return None
         return cls(file)
 
-    def fill(self, start_frame: int, frames: Interleaved) -> bool:
-        """Fill with what follows a frame. False when it cannot be."""
-        if start_frame + len(frames) > self._file.frames:
-            return False
+    def frames(self, start_frame: int, num_frames: int, room: Room) -> Interleaved | None:
+        """Samples [shape=(num_frames, channels)]. None where they cannot be had."""
+        if start_frame + num_frames > self._file.frames:
+            return None
+        frames = room(num_frames, self.channels)
         try:
             self._file.seek(start_frame)
             delivered = len(self._file.read(out=frames))
         except soundfile.LibsndfileError:
-            return False
-        return delivered == len(frames) and (self._file.subtype.startswith("PCM") or is_finite(frames))
+            return None
+        is_whole = delivered == num_frames and (self._file.subtype.startswith("PCM") or is_finite(frames))
+        return frames if is_whole else None
 
     def close(self) -> None:
         self._file.close()
@@ -249,6 +302,8 @@ class _PcmFile:
 
 class _FlacFile:
     """A FLAC file, open in dr_flac."""
+
+    scale = 1.0
 
     def __init__(self, decoder: _DrFlac, stream: Any) -> None:
         self._decoder = decoder
@@ -268,15 +323,16 @@ class _FlacFile:
             return None
         return cls(decoder, stream)
 
-    def fill(self, start_frame: int, frames: Interleaved) -> bool:
-        """Fill with what follows a frame. False when it cannot be."""
-        return self._decoder.fill(self._stream, start_frame, frames)
+    def frames(self, start_frame: int, num_frames: int, room: Room) -> Interleaved | None:
+        """Samples [shape=(num_frames, channels)]. None where they cannot be had."""
+        frames = room(num_frames, self.channels)
+        return frames if self._decoder.fill(self._stream, start_frame, frames) else None
 
     def close(self) -> None:
         self._decoder.lib.ma_dr_flac_close(self._stream)
 
 
-_Handle: TypeAlias = _PcmFile | _FlacFile
+_Handle: TypeAlias = _Wav16File | _PcmFile | _FlacFile
 
 
 class _DrFlac:
