@@ -21,7 +21,7 @@ import pandas as pd
 from manifests.errors import TableError
 from manifests.tables import frame_of
 
-__all__ = ["Event", "MixturePlan", "Step", "plans_of", "plans_table"]
+__all__ = ["Event", "MixturePlan", "Step", "mixture_id_of", "plans_of", "plans_table"]
 
 Step: TypeAlias = Mapping[str, Any]
 
@@ -102,7 +102,7 @@ class MixturePlan:
     @property
     def mixture_id(self) -> str:
         """Of its seed, epoch and index; it sorts as they do."""
-        return f"{self.seed}-{self.epoch:04d}-{self.index:08d}"
+        return mixture_id_of(self.seed, self.epoch, self.index)
 
     def rows(self) -> list[dict[str, Any]]:
         """Its rows in the `mixtures` table: targets in their order, each with its events or with a silent row.
@@ -127,6 +127,20 @@ class MixturePlan:
             events = [event for event in self.events if event.target == target]
             rows += [common | _event_row(event) for event in events] or [common | {"target": target}]
         return rows
+
+
+def mixture_id_of(seed: int, epoch: int, index: int) -> str:
+    """The id of the mixture with these numbers.
+
+    Parameters
+    ----------
+    seed, epoch, index : int
+
+    Returns
+    -------
+    str
+    """
+    return f"{seed}-{epoch:04d}-{index:08d}"
 
 
 def _event_row(event: Event) -> dict[str, Any]:

@@ -137,7 +137,8 @@ def make_pool(recipe: MixRecipe, corpora: Corpus | Mapping[str, Corpus]) -> Pool
     TableError
         When a table cannot be read.
     """
-    named = {CORPUS_ROOT: corpora} if isinstance(corpora, Corpus) else dict(corpora)
+    # by name: what is drawn must not depend on the order in which somebody listed them
+    named = {CORPUS_ROOT: corpora} if isinstance(corpora, Corpus) else dict(sorted(corpora.items()))
     stems = _stems_of(named)
     clips = _clips_of(named)
     left_out: dict[str, dict[str, int]] = {name: {} for name in recipe.sources}

@@ -1,6 +1,6 @@
 """How fast mixtures are made, beside peers and beside the limit; that memory stays flat; that targets always sum.
 
-    OMP_NUM_THREADS=1 python benchmarks/mixing.py DATA --out FOLDER [--only speed,workers,memory,sums] [--rounds 5]
+    OMP_NUM_THREADS=1 python benchmarks/mixing.py DATA --out FOLDER [--only speed,workers,memory,draws,sums]
 
 prints one Markdown table per question and writes them to FOLDER/mixing.md:
 
@@ -19,6 +19,8 @@ speed       mixtures per second and core of `jusperlee2023` (3 s, stereo, 44.1 k
             times the best peer, from the store at least 10 times, and at most 3 times the limit's time.
 workers     mixtures per second of a `DataLoader` over `MixtureStream` with 0 to 4 workers.
 memory      resident memory over 100,000 mixtures from the store, and over 20,000 from FLAC.
+draws       plans per second from a pool of a thousand clips and of a million, weighted by grade and genre; what the
+            pool of a million costs to make and to hold.
 sums        10,000 recipes drawn at random (`tests/augment/test_render.py`): the mixture is the targets' sum.
 
 DATA holds folders of audio files, a folder for each kind: speech, vocals, music_instrumental, effects; others are
@@ -29,6 +31,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import pickle
 import random
 import statistics
 import sys
@@ -46,7 +49,7 @@ import torch
 from augment.dataset import MixtureDataset, MixtureStream
 from augment.draw import draw
 from augment.pool import make_pool
-from augment.recipe import load_mix
+from augment.recipe import MixRecipe, load_mix
 from builders.pack import PackBuilder
 from builders.recipe import PackRecipe
 from manifests.audio import AUDIO_SUFFIXES, read, write
@@ -376,6 +379,51 @@ def private_mb() -> float:
     return int(fields["RssAnon"].split()[0]) / 1000
 
 
+def draws(data: Path, out: Path, rounds: int) -> Iterator[str]:
+    weighted = {"stems": "effects", "weights": {"grade": {"A": 1, "B": 0.5}, "genre": {"rock": 2}}, "count": 3}
+    recipe = MixRecipe.model_validate({"sample_rate": RATE, "length_s": SECONDS, "sources": {"effects": weighted}})
+    pools, costs = {}, {}
+    for clips in (1_000, 1_000_000):
+        folder = out / f"clips{clips}"
+        if not (folder / "clips.parquet").exists():
+            songs = clips // 10
+            fact = {"root": ".", "stem": "effects", "sample_rate": RATE, "channels": 2, "num_frames": 100 * FRAMES}
+            rows = [
+                {
+                    "song_id": f"song{n}",
+                    "path": f"{n}.flac",
+                    "grade": "AB"[n % 2],
+                    "genre": ("rock", "folk", None)[n % 3],
+                }
+                for n in range(songs)
+            ]
+            common = fact | {"provenance": "recorded", "audit": "unheard"}
+            write_table(folder, "stems", frame_of("stems", [common | row for row in rows]))
+            numbers = range(clips)
+            cut = [
+                {"clip_id": str(n), "song_id": f"song{n // 10}", "start_frame": n % 10 * FRAMES} for n in numbers
+            ]
+            write_table(folder, "clips", frame_of("clips", [row | {"num_frames": 2 * FRAMES} for row in cut]))
+        corpus = Corpus.open(folder)
+        assert len(corpus.stems) > 0
+        assert corpus.clips is not None
+        before, start = private_mb(), time.monotonic()
+        pools[clips] = make_pool(recipe, corpus)
+        costs[clips] = time.monotonic() - start, private_mb() - before, len(pickle.dumps(pools[clips])) / 1e6
+    times: dict[int, list[float]] = {clips: [] for clips in pools}
+    for turn in range(rounds):
+        for clips, pool in pools.items():
+            start = time.process_time()
+            for index in range(1000):
+                draw(recipe, pool, 0, turn, index)
+            times[clips].append(time.process_time() - start)
+    yield "| clips | make the pool, s | it holds, MB | pickled, MB | plans of 3 sources per second |"
+    yield "|---|---|---|---|---|"
+    for clips, (seconds, held, pickled) in costs.items():
+        rate = 1000 / statistics.median(times[clips])
+        yield f"| {clips:,} | {seconds:.1f} | {held:.0f} | {pickled:.1f} | {rate:,.0f} |"
+
+
 def sums(data: Path, out: Path, rounds: int) -> Iterator[str]:
     import tempfile
 
@@ -402,7 +450,7 @@ def sums(data: Path, out: Path, rounds: int) -> Iterator[str]:
     yield f"{seen[0]:,} random recipes: in each the mixture is the sum of its targets to 1e-5."
 
 
-QUESTIONS = {"speed": speed, "workers": workers, "memory": memory, "sums": sums}
+QUESTIONS = {"speed": speed, "workers": workers, "memory": memory, "draws": draws, "sums": sums}
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ after all transforms: a recipe's numbers are wishes, these are the facts.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,7 @@ import pandas as pd
 
 from augment.distributions import Distribution
 from augment.draw import generator
-from augment.plan import MixturePlan, plans_of
-from augment.recipe import MixRecipe
+from augment.recipe import MixRecipe, SourceRule
 
 _DRAWS = 20_000
 _STEP_S = 0.01
@@ -46,9 +44,7 @@ def realised(mix: MixRecipe, mixtures: pd.DataFrame) -> dict[str, Any]:
     sources = {}
     for name, source in mix.sources.items():
         mine = events[events["source"] == name]
-        # an event that is repeated, or made of several stems, is one
-        counted = mine.drop_duplicates(["mixture_id", "song_id", "source_start_frame"]) if source.loop else mine
-        counts = counted.groupby("mixture_id").size().reindex(mixtures["mixture_id"].unique(), fill_value=0)
+        counts = _counts(source, mine).reindex(mixtures["mixture_id"].unique(), fill_value=0)
         seconds = mine["length_frames"] / mine["mixture_rate"]
         loudness = mine["loudness_lufs"].dropna().to_numpy(float)
         nominal_count = (1 - source.silence) * _mean(source.count)[0]
@@ -58,7 +54,17 @@ def realised(mix: MixRecipe, mixtures: pd.DataFrame) -> dict[str, Any]:
             "loudness_lufs": {**_nominal_level(mix, name), **_spread(loudness)},
             "median_length_s": float(seconds.median()) if len(seconds) else None,
         }
-    return {"mixtures": num, "sources": sources, **_overlaps(mix, plans_of(mixtures))}
+    return {"mixtures": num, "sources": sources, **_overlaps(mix, mixtures)}
+
+
+def _counts(source: SourceRule, events: pd.DataFrame) -> pd.Series[int]:
+    """How many sources of a rule each mixture has, as the recipe counts them."""
+    if source.loop:  # what is repeated starts with the mixture
+        events = events[events["offset_frame"] == 0]
+    if any(len(parts) > 1 for parts in source.parts):  # several stems of one song are one source
+        place = ["mixture_id", "root", "song_id", "source_start_frame", "offset_frame"]
+        return events.groupby([*place, "stem"]).size().groupby(place).max().groupby("mixture_id").sum()
+    return events.groupby("mixture_id").size()
 
 
 def _mean(distribution: Distribution) -> tuple[float, float]:
@@ -82,21 +88,23 @@ def _spread(values: npt.NDArray[np.float64]) -> dict[str, float | None]:
     return {"mean": float(values.mean()), "std": float(values.std())}
 
 
-def _overlaps(mix: MixRecipe, plans: Sequence[MixturePlan]) -> dict[str, Any]:
+def _overlaps(mix: MixRecipe, mixtures: pd.DataFrame) -> dict[str, Any]:
     """Shares of the time, counted in steps of 10 ms."""
     pairs = list(itertools.combinations(range(len(mix.targets)), 2))
     sounding, several = np.zeros(len(mix.targets)), np.zeros(len(mix.targets))
     both = np.zeros(len(pairs))
     total = 0
-    for plan in plans:
-        per_frame = 1 / (plan.sample_rate * _STEP_S)
-        steps = max(1, round(plan.num_frames * per_frame))
+    target = mixtures["target"].map({name: place for place, name in enumerate(mix.targets)}).to_numpy(int)
+    per_frame = 1 / (mixtures["mixture_rate"].to_numpy(float) * _STEP_S)
+    lasts = np.maximum(1, np.rint(mixtures["mixture_frames"].to_numpy(float) * per_frame)).astype(int)
+    offset, length = (mixtures[name].fillna(0).to_numpy(float) for name in ("offset_frame", "length_frames"))
+    start, stop = (np.rint(ends * per_frame).astype(int) for ends in (offset, offset + length))
+    for rows in mixtures.groupby("mixture_id", sort=False).indices.values():
+        steps = lasts[rows[0]]
         total += steps
         heard = np.zeros((len(mix.targets), steps), np.int32)
-        for event in plan.events:
-            ends = (event.offset_frame, event.offset_frame + event.length_frames)
-            start, stop = (round(end * per_frame) for end in ends)
-            heard[mix.targets.index(event.target), start:stop] += 1
+        for row in rows:
+            heard[target[row], start[row] : stop[row]] += 1
         sounding += (heard > 0).sum(axis=1)
         several += (heard > 1).sum(axis=1)
         both += [((heard[first] > 0) & (heard[second] > 0)).sum() for first, second in pairs]

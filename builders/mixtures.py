@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from augment.jams import jams_of_plan, write_jams
 from augment.mixer import Mixer
-from augment.plan import Event, MixturePlan
+from augment.plan import Event, MixturePlan, mixture_id_of
 from augment.pool import Pool, make_pool
 from augment.recipe import MixRecipe, load_mix
 from augment.render import Mixture
@@ -31,18 +32,18 @@ from builders.recipe import MixedRecipe, MixtureRecipe
 from builders.run import Progress, Run, refuse_foreign, remove_stale, silent
 from builders.stage import Engine, Product, Stage, Work
 from builders.triplet import is_whole, levels
+from curation.licenses import SEPARATOR, joined_licenses, stem_licenses
 from manifests.audio import Audio, content_id, quantise, write
 from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus
 from manifests.crops import CropReader
 from manifests.errors import AudioError, RecipeError
 from manifests.loudness import SILENCE_LUFS, loudness_lufs
-from manifests.tables import TableFormat, find_table, frame_of
+from manifests.tables import TableFormat, empty_table, find_table, frame_of
 
 RENDER_VERSION = 1
 
 _CEILING = 0.999
 _FACTS = ("genre", "language", "tags", "transcript")
-_FACTS_OF_JAMS = (*_FACTS, "artist", "license")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +139,9 @@ def open_corpora(folders: Sequence[Path]) -> dict[str, Corpus]:
     corpora: dict[str, Corpus] = {}
     for folder in folders:
         name = folder.resolve().name or "corpus"
-        number = 1 + sum(known == name or known.startswith(f"{name}-") for known in corpora)
-        corpora[name if number == 1 else f"{name}-{number}"] = Corpus.open(folder)
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        free = next(found for found in itertools.chain([name], numbered) if found not in corpora)
+        corpora[free] = Corpus.open(folder)
     return corpora
 
 
@@ -150,6 +152,7 @@ class _Item:
     split: str
     epoch: int
     index: int
+    mixture_id: str
 
 
 class _Run(Run):
@@ -161,11 +164,13 @@ class _Run(Run):
         self.mix = mix
         self.recipe = builder.recipe
         self.corpora = corpora
-        identities = {name: _identity(corpus) for name, corpus in corpora.items()}
-        resolved = MixedRecipe(**builder.recipe.model_dump(), mix=mix.model_dump(mode="json"), corpora=identities)
+        self.identities = {name: _identity(corpus) for name, corpus in corpora.items()}
+        resolved = MixedRecipe(
+            **builder.recipe.model_dump(), mix=mix.model_dump(mode="json"), corpora=self.identities
+        )
         engine = builder.engine or LocalEngine(builder.jobs, builder.recipe.max_item_s)
         super().__init__(builder.out, builder.kind, resolved, engine, builder.table_format, builder.progress)
-        splits = self.recipe.splits or {"": self.recipe.num}
+        splits = dict(sorted((self.recipe.splits or {"": self.recipe.num}).items()))
         self.nums = splits
         self.pools = {split: make_pool(_of_split(mix, split), corpora) for split in splits}
         self.stems: list[dict[str, Any]] = []
@@ -183,11 +188,12 @@ class _Run(Run):
         )
         stage: Stage[_Item] = Stage("render", RENDER_VERSION, function, self.settings)
         works = [
-            Work(f"{split or 'all'} {index}", item := _Item(split, epoch, index), (repr(item),))
+            Work(mixture_id, _Item(split, epoch, index, mixture_id), (mixture_id, split))
             for epoch, (split, num) in enumerate(self.nums.items())
             for index in range(num)
+            for mixture_id in [mixture_id_of(self.recipe.seed, epoch, index)]
         ]
-        for done in self.stage(stage, works, reject_stage="render", is_whole=partial(is_whole, self.out)):
+        for done in self.stage(stage, works, reject_stage="render", is_whole=self._is_whole):
             if done.product is not None:
                 self.stems += done.product.value["stems"]
                 self.events += done.product.value["events"]
@@ -195,6 +201,11 @@ class _Run(Run):
         if not self.stems:
             first = self.rejects[0]
             raise AudioError(f"{self.out}: none of {len(works)} mixtures could be rendered (first: {first.detail})")
+
+    def _is_whole(self, value: dict[str, Any]) -> bool:
+        """Whether the files of a mixture that was rendered before are still there."""
+        mixture_id = value["stems"][0]["song_id"]
+        return is_whole(self.out, value) and (not self.recipe.jams or _annotation(self.out, mixture_id).is_file())
 
     def write(self) -> None:
         """The tables, the stems table last."""
@@ -212,7 +223,7 @@ class _Run(Run):
         seconds = sum(row["num_frames"] / row["sample_rate"] for row in self.stems if row["stem"] == MIXTURE)
         self.hours["kept"] = seconds / 3600
         self.save(
-            sorted({row["song_id"] for row in self.stems}),
+            list(self.identities.values()),
             {"mixtures": mixtures, "stems": frame_of("stems", self.stems)},
             corpora={name: str(corpus.folder.resolve()) for name, corpus in self.corpora.items()},
             left_out={split: pool.left_out for split, pool in self.pools.items()},
@@ -229,6 +240,15 @@ def _require_kind(kind: str, mix: MixRecipe) -> None:
             f"{', '.join(sorted(cinematic))}; "
             "use 'stemloom build universal'"
         )
+    if mix.remove is not None and mix.remove.by == "separator":
+        raise RecipeError(
+            f"recipe: field 'remove.by' is 'separator' (target '{mix.remove.target}'), and a set on disk is "
+            "rendered without one; write 'by: oracle', or draw the mixtures on the fly"
+        )
+
+
+def _annotation(out: Path, mixture_id: str) -> Path:
+    return out / "annotations" / f"{mixture_id}.jams"
 
 
 def _identity(corpus: Corpus) -> str:
@@ -251,15 +271,24 @@ def _of_split(mix: MixRecipe, split: str) -> MixRecipe:
     return mix.model_copy(update={"sources": sources})
 
 
-def _facts_of(corpora: Mapping[str, Corpus]) -> dict[tuple[str, str], dict[str, str]]:
-    """What annotations tell of stems, by song and stem; those of which nothing is known are left out."""
+Facts: TypeAlias = Mapping[tuple[str, str], Mapping[str, str]]
+"""What is known of stems, by the root and path that events name: columns of the stems table, and `license`."""
+
+
+def _facts_of(corpora: Mapping[str, Corpus]) -> Facts:
+    """What annotations tell of stems; those of which nothing is known are left out."""
     facts: dict[tuple[str, str], dict[str, str]] = {}
-    for corpus in corpora.values():
-        columns = [column for column in _FACTS_OF_JAMS if column in corpus.stems]
-        known = corpus.stems[corpus.stems[columns].notna().any(axis=1)] if columns else corpus.stems.iloc[:0]
-        for row in known.to_dict("records"):
-            values = {column: str(row[column]) for column in columns if not pd.isna(row[column])}
-            facts[str(row["song_id"]), str(row["stem"])] = values
+    for name, corpus in corpora.items():
+        stems = corpus.stems
+        tracks = empty_table("tracks") if corpus.tracks is None else corpus.tracks
+        known = stems[[column for column in (*_FACTS, "artist") if column in stems]].astype(object)
+        # a licence may be that of the recordings that a stem was made of
+        known["license"] = [joined_licenses(found) for found in stem_licenses(stems, tracks)]
+        told = known.notna().any(axis=1)
+        places = stems.loc[told, ["root", "path"]].itertuples(index=False, name=None)
+        for (root, path), row in zip(places, known[told].to_dict("records"), strict=True):
+            values = {str(column): str(value) for column, value in row.items() if not pd.isna(value)}
+            facts[name if root == CORPUS_ROOT else f"{name}:{root}", path] = values
     return facts
 
 
@@ -267,7 +296,7 @@ def _render_item(
     item: _Item,
     mixes: Mapping[str, tuple[MixRecipe, Pool]],
     recipe: MixtureRecipe,
-    facts: Mapping[tuple[str, str], dict[str, str]],
+    facts: Facts,
     out: Path,
 ) -> Product:
     """Render a mixture, write its stems and its annotation."""
@@ -286,17 +315,21 @@ def _render_item(
     with CropReader(pool.roots) as reader:
         mixer = Mixer(mix, pool, recipe.seed, reader, on_replaced=replace if recipe.on_error == "replace" else None)
         mixture = mixer.mix(item.epoch, item.index, heard=hear)
-    stems = _written(mixture, recipe, out, item.split or None)
+    stems = _written(mixture, recipe, facts, out, item.split or None)
     rows = _event_rows(mixture.plan, heard, facts, item.split or None)
     if recipe.jams:
-        named = ({"song_id": event.song_id, "stem": event.stem} for event in mixture.plan.events)
-        known = [name | facts.get((name["song_id"], name["stem"]), {}) for name in named]
+        known = [
+            {"song_id": event.song_id, "stem": event.stem, **facts.get((event.root, event.path), {})}
+            for event in mixture.plan.events
+        ]
         jam = jams_of_plan(mixture.plan, pool.roots, label="tags", stems=pd.DataFrame(known) if known else None)
-        write_jams(out / "annotations" / f"{mixture.plan.mixture_id}.jams", jam)
+        write_jams(_annotation(out, item.mixture_id), jam)
     return Product({"stems": stems, "events": rows, "replaced": len(replaced)})
 
 
-def _written(mixture: Mixture, recipe: MixtureRecipe, out: Path, split: str | None) -> list[dict[str, Any]]:
+def _written(
+    mixture: Mixture, recipe: MixtureRecipe, facts: Facts, out: Path, split: str | None
+) -> list[dict[str, Any]]:
     """Write a mixture and its targets, all within full scale; rows of the stems table."""
     plan = mixture.plan
     peak = max(float(np.abs(mixture.mixture).max()), float(np.abs(mixture.targets).max(initial=0.0)))
@@ -305,11 +338,15 @@ def _written(mixture: Mixture, recipe: MixtureRecipe, out: Path, split: str | No
         name: quantise(target * gain, recipe.bit_depth)
         for name, target in zip(mixture.names, mixture.targets, strict=True)
     }
-    total: Audio = np.sum([*parts.values()], axis=0, dtype=np.float32)
+    # three parts may pass 2 on the way to a sum below 1, where float32 has not the last of 24 bits
+    total = np.asarray(np.sum([*parts.values()], axis=0, dtype=np.float64), np.float32)
+    # what a cascade took out is in none of the files
+    events = [event for event in plan.events if event.target in parts]
     rows = []
     for name, audio in {MIXTURE: total, **parts}.items():
         path = PurePosixPath("audio", plan.mixture_id, f"{name}.{recipe.audio_format}")
         write(Path(out, *path.parts), audio, plan.sample_rate, recipe.bit_depth)
+        mine = [event for event in events if name in (event.target, MIXTURE)]
         rows.append(
             {
                 "song_id": plan.mixture_id,
@@ -321,7 +358,8 @@ def _written(mixture: Mixture, recipe: MixtureRecipe, out: Path, split: str | No
                 "channels": audio.shape[0],
                 "split": split,
                 "provenance": "mixed",
-                "parents": ";".join(dict.fromkeys(e.song_id for e in plan.events if name in (e.target, MIXTURE))),
+                "parents": ";".join(dict.fromkeys(event.song_id for event in mine)),
+                "license": _license_of(mine or events, facts),
                 **levels(audio, plan.sample_rate),
                 "audit": "unheard",
                 "gain_db": 20 * math.log10(gain),
@@ -331,17 +369,25 @@ def _written(mixture: Mixture, recipe: MixtureRecipe, out: Path, split: str | No
     return rows
 
 
+def _license_of(events: Sequence[Event], facts: Facts) -> str | None:
+    """The licences of all sources; None where one of them has none. Silence has those of its mixture."""
+    stated = [facts.get((event.root, event.path), {}).get("license") for event in events]
+    if None in stated:
+        return None
+    return SEPARATOR.join(sorted({part for text in stated if text for part in text.split(SEPARATOR)})) or None
+
+
 def _event_rows(
     plan: MixturePlan,
     heard: Sequence[float | None],
-    facts: Mapping[tuple[str, str], dict[str, str]],
+    facts: Facts,
     split: str | None,
 ) -> list[dict[str, Any]]:
     """Rows of the mixtures table, with what is known of the sources and how loud they came out."""
     rows = plan.rows()
     sounding = (row for row in rows if "path" in row)
     for row, lufs in zip(sounding, heard, strict=True):
-        known = facts.get((row["song_id"], row["stem"]), {})
+        known = facts.get((row["root"], row["path"]), {})
         row |= {name: value for name, value in known.items() if name in _FACTS}
         row["loudness_lufs"] = lufs
     return [row | {"split": split} for row in rows]

@@ -96,7 +96,10 @@ class Run:
 
     def remove_temporary_files(self) -> None:
         """Remove what a killed run was writing. The lock is held, so nobody else is writing now."""
-        for found in (self.out.glob(_TEMPORARY), *((self.out / n).rglob(_TEMPORARY) for n in (".cache", "audio"))):
+        for found in (
+            self.out.glob(_TEMPORARY),
+            *((self.out / n).rglob(_TEMPORARY) for n in (".cache", "audio", "annotations")),
+        ):
             for path in found:
                 path.unlink(missing_ok=True)
 

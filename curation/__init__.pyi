@@ -10,7 +10,15 @@ from .evidence import Evidence, decide, weigh
 from .gates import GATES, Gate, Gated, GateReport, apply_gates, parse_gate, parse_gates
 from .genres import GENRES, normalise_genre, normalise_genres
 from .leaks import find_duplicates, find_leaks
-from .licenses import License, LicenseRow, license_table, normalise_license, unlicensed_songs
+from .licenses import (
+    License,
+    LicenseRow,
+    joined_licenses,
+    license_table,
+    normalise_license,
+    stem_licenses,
+    unlicensed_songs,
+)
 from .matching import Match, best_match, best_matches, join_candidates
 from .measures import Measures, StemMeter, measure
 from .metadata import metadata_candidates
@@ -71,6 +79,7 @@ __all__ = [
     "fingerprint",
     "is_voice_stem",
     "join_candidates",
+    "joined_licenses",
     "judge",
     "label",
     "leakage_curve",
@@ -90,6 +99,7 @@ __all__ = [
     "salient_segments",
     "song_weights",
     "songs_of",
+    "stem_licenses",
     "unlicensed_songs",
     "voice_probability",
     "voiced_fraction",

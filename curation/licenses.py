@@ -19,10 +19,22 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-__all__ = ["License", "LicenseRow", "license_table", "normalise_license", "unlicensed_songs"]
+__all__ = [
+    "SEPARATOR",
+    "License",
+    "LicenseRow",
+    "joined_licenses",
+    "license_table",
+    "normalise_license",
+    "stem_licenses",
+    "unlicensed_songs",
+]
 
 UNKNOWN = "unknown"
 """What stands for a licence that nobody stated."""
+
+SEPARATOR = "; "
+"""Between the licences that a mixed stem states: those of all that it was mixed of."""
 
 _PARTS = {
     "attribution": "by",
@@ -173,6 +185,61 @@ def _commons(parts: Iterable[str], version: str | None) -> License:
     return License(name.upper(), hub, url, "nc" in found, "nd" in found)
 
 
+def joined_licenses(licenses: Iterable[License | None]) -> str | None:
+    """What a stem states that is mixed of stems with these licences; `stem_licenses` takes it apart again.
+
+    Parameters
+    ----------
+    licenses : iterable of License or None
+
+    Returns
+    -------
+    str or None
+        Their names, sorted, with `SEPARATOR` between them; None where one of them is unknown, or there are none.
+    """
+    names: set[str] = set()
+    for license in licenses:
+        if license is None:
+            return None
+        names.add(license.name.replace(";", ","))
+    return SEPARATOR.join(sorted(names)) or None
+
+
+def stem_licenses(stems: pd.DataFrame, tracks: pd.DataFrame) -> list[frozenset[License | None]]:
+    """The licences of each stem: those that it states, and those of the tracks that it was made of.
+
+    Parameters
+    ----------
+    stems : pd.DataFrame
+        The stems table.
+    tracks : pd.DataFrame
+        The tracks table: what `parents` of the stems name, and the licences of those.
+
+    Returns
+    -------
+    list of frozenset of License or None
+        In the order of the rows. None stands for an unknown licence: the stem states none, and not all of its
+        tracks do.
+    """
+    licenses = {text: normalise_license(text) for text in {*stems["license"].dropna(), *tracks["license"].dropna()}}
+    stated = zip(tracks["track_id"], tracks["license"], strict=True)
+    of_track = {track_id: None if pd.isna(text) else licenses[text] for track_id, text in stated}
+    found: list[frozenset[License | None]] = []
+    for text, parents, provenance in zip(
+        *(stems[column].to_list() for column in ("license", "parents", "provenance")), strict=True
+    ):
+        if provenance == "mixed" and not pd.isna(text):
+            own = {normalise_license(part) for part in text.split(SEPARATOR)}
+        else:
+            own = {None if pd.isna(text) else licenses[text]}
+        of_parents = [of_track.get(parent) for parent in ("" if pd.isna(parents) else parents).split(";")]
+        known: set[License | None] = {parent for parent in of_parents if parent is not None}
+        if own != {None} or None in of_parents:
+            known |= own
+        found.append(frozenset(known))
+    return found
+
+
 def license_table(stems: pd.DataFrame, tracks: pd.DataFrame) -> list[LicenseRow]:
     """The licences of a corpus's songs, by where their stems come from.
 
@@ -224,20 +291,13 @@ class _Song:
 
 def _songs(stems: pd.DataFrame, tracks: pd.DataFrame) -> Iterable[_Song]:
     """What the stems of each song say."""
-    licenses = {text: normalise_license(text) for text in {*stems["license"].dropna(), *tracks["license"].dropna()}}
-    stated = zip(tracks["track_id"], tracks["license"], strict=True)
-    of_track = {track_id: None if pd.isna(text) else licenses[text] for track_id, text in stated}
-    columns = ("song_id", "license", "parents", "provenance", "artist", "num_frames", "sample_rate")
+    columns = ("song_id", "provenance", "artist", "num_frames", "sample_rate")
     songs: dict[str, _Song] = {}
-    for song_id, text, parents, provenance, artist, num_frames, sample_rate in zip(
-        *(stems[column].to_list() for column in columns), strict=True
+    for licenses, song_id, provenance, artist, num_frames, sample_rate in zip(
+        stem_licenses(stems, tracks), *(stems[column].to_list() for column in columns), strict=True
     ):
         song = songs.setdefault(song_id, _Song())
-        own = None if pd.isna(text) else licenses[text]
-        of_parents = [of_track.get(parent) for parent in ("" if pd.isna(parents) else parents).split(";")]
-        song.licenses.update(parent for parent in of_parents if parent is not None)
-        if own is not None or None in of_parents:
-            song.licenses.add(own)
+        song.licenses.update(licenses)
         song.provenances.add(provenance)
         if not pd.isna(artist):
             song.artists.add(artist)
