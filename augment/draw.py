@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from augment.distributions import Distribution
 from augment.plan import Event, MixturePlan, Step
 from augment.pool import Choice, File, Pool
 from augment.recipe import MixRecipe, SourceRule
@@ -65,7 +66,7 @@ def draw(recipe: MixRecipe, pool: Pool, seed: int, epoch: int, index: int, attem
     Raises
     ------
     RecipeError
-        When the counts of 1,000 draws never reach `min_sources`.
+        When the counts of 1,000 draws never reach `min_sources`, or a length or a factor never is above 0.
     """
     rng = generator(seed, epoch, index, attempt)
     takes = _together(recipe, pool, rng, (seed, epoch, index, attempt)) if recipe.together else None
@@ -230,7 +231,7 @@ def _placed(
         file = take.files[0]
         steps, channels = _steps(source.transforms, wanted, recipe, min(file.channels, recipe.channels), (), rng)
         length, taken = _fitted(recipe, take, wanted, steps)
-        gain_db = _gain_db(source, rng)
+        gain_db = _gain_db(source, take.name, rng)
         if lufs is not None:
             if channels < recipe.channels:  # its loudness is that of all its channels
                 steps.append({"name": "mono_to_stereo", "method": "plain"})
@@ -271,11 +272,8 @@ def _wanted(recipe: MixRecipe, source: SourceRule, take: _Take, inner_frames: in
     """How long a source is to be in the mixture, if it is long enough."""
     if source.length_s is None:
         return inner_frames if source.place == "fill" else min(inner_frames, take.frames_at(recipe.sample_rate))
-    for _ in range(_TRIES):
-        length = round(source.length_s.draw(rng) * recipe.sample_rate)
-        if length >= 1:
-            return min(length, inner_frames)
-    return inner_frames
+    length_s = _above_zero(source.length_s, rng, f"source '{take.name}': field 'length_s'")
+    return min(max(1, round(length_s * recipe.sample_rate)), inner_frames)
 
 
 def _fitted(recipe: MixRecipe, take: _Take, wanted: int, steps: Sequence[Step]) -> tuple[int, int]:
@@ -289,14 +287,22 @@ def _fitted(recipe: MixRecipe, take: _Take, wanted: int, steps: Sequence[Step]) 
         length = max(1, min(length - 1, length * take.num_frames // taken))
 
 
-def _gain_db(source: SourceRule, rng: np.random.Generator) -> float:
+def _gain_db(source: SourceRule, name: str, rng: np.random.Generator) -> float:
     gain_db = source.gain_db.draw(rng)
     if source.gain is not None:
-        factor = source.gain.draw(rng)
-        while factor <= 0:
-            factor = source.gain.draw(rng)
-        gain_db += 20 * math.log10(factor)
+        gain_db += 20 * math.log10(_above_zero(source.gain, rng, f"source '{name}': field 'gain'"))
     return gain_db
+
+
+def _above_zero(distribution: Distribution, rng: np.random.Generator, what: str) -> float:
+    """A draw given that it is above 0."""
+    for _ in range(1000):
+        value = distribution.draw(rng)
+        if value > 0:
+            return value
+    raise RecipeError(
+        f"recipe: {what} was not above 0 in 1,000 draws of {distribution.model_dump(mode='json')}; move it up"
+    )
 
 
 def _start(recipe: MixRecipe, source: SourceRule, take: _Take, taken: int, rng: np.random.Generator) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from augment.plan import MixturePlan, plans_of, plans_table
 from augment.pool import Pool
 from augment.recipe import MixRecipe
 from manifests.corpus import Corpus
+from manifests.errors import RecipeError
 from tests.augment.small_pool import RATE, loose_corpus, one_source, pool_of, recipe, song_corpus, spans
 
 KINDS = {"speech": 4, "music": 5, "effects": 8}
@@ -219,3 +221,18 @@ def test_a_mixture_that_is_stretched_is_drawn_longer(corpus: Corpus) -> None:
     plan = draw(mix, pool_of(mix, corpus), 0, 0, 0)
     assert plan.num_frames == LENGTH
     assert plan.events[0].length_frames == pytest.approx(LENGTH / 0.7, abs=30)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gain": {"normal": [-100, 1]}}, "'effects': field 'gain' was not above 0 in 1,000 draws"),
+        ({"place": "scatter", "length_s": {"normal": [-100, 1]}}, "'effects': field 'length_s' was not above 0"),
+    ],
+)
+def test_what_is_never_drawn_is_an_error_and_no_endless_loop(
+    corpus: Corpus, settings: dict[str, Any], message: str
+) -> None:
+    mix = recipe(sources={"effects": {"stems": "effects", **settings}})
+    with pytest.raises(RecipeError, match=message):
+        draw(mix, pool_of(mix, corpus), 0, 0, 0)
