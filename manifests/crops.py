@@ -256,7 +256,7 @@ class _Wav16File:
             return None
         count = num_frames * self._channels
         samples = room(num_frames, self._channels).reshape(-1).view(np.int16)[:count]
-        delivered = os.preadv(self._descriptor, [samples], self._data_start + 2 * start_frame * self._channels)
+        delivered = os.preadv(self._descriptor, [samples.data], self._data_start + 2 * start_frame * self._channels)
         return samples.reshape(num_frames, self._channels) if delivered == 2 * count else None
 
     def close(self) -> None:
