@@ -427,26 +427,25 @@ def draws(data: Path, out: Path, rounds: int) -> Iterator[str]:
 def sums(data: Path, out: Path, rounds: int) -> Iterator[str]:
     import tempfile
 
-    from hypothesis import HealthCheck, settings
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis import strategies as st
 
     from tests.augment import test_render
     from tests.augment.small_pool import loose_corpus
 
+    check = test_render.test_a_mixture_is_the_sum_of_its_targets_whatever_the_recipe.hypothesis.inner_test
+    seen = [0]
     with tempfile.TemporaryDirectory() as folder:
         corpus = loose_corpus(Path(folder, "a"), test_render.KINDS)
         mono = loose_corpus(Path(folder, "b"), test_render.KINDS, 2000, 16_000, 1)
-        check = test_render.test_a_mixture_is_the_sum_of_its_targets_whatever_the_recipe
-        inner = check.hypothesis.inner_test
-        seen = [0]
 
-        def counted(*args: Any, **kwargs: Any) -> None:
-            inner(*args, **kwargs)
+        @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @given(mix=test_render.recipes(), seed=st.integers(0, 2**32), which=st.sampled_from([0, 1]))
+        def every(mix: MixRecipe, seed: int, which: int) -> None:
+            check(corpus=corpus, mono=mono, mix=mix, seed=seed, which=which)
             seen[0] += 1
 
-        check.hypothesis.inner_test = counted
-        settings(check, max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))(
-            corpus=corpus, mono=mono
-        )
+        every()
     yield f"{seen[0]:,} random recipes: in each the mixture is the sum of its targets to 1e-5."
 
 

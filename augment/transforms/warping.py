@@ -40,6 +40,7 @@ __all__ = ["Shift", "Stretch"]
 _SIZE = 2048
 _HOP = 512
 _OVERLAP = _SIZE // _HOP
+_SMALLEST = 1e-30
 
 Audio = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -152,7 +153,7 @@ def _interpolated(values: Audio, places: Floats) -> Audio:
 
 def _unit(spectra: Spectra) -> Spectra:
     magnitudes = np.abs(spectra)
-    silent = magnitudes == 0.0
+    silent = magnitudes < _SMALLEST  # a filter's tail decays into numbers that nothing can be divided by
     return np.asarray(np.where(silent, 1.0, spectra / np.where(silent, 1.0, magnitudes)), np.complex64)
 
 

@@ -101,3 +101,14 @@ def test_factors_are_uniform_in_the_range_of_the_study() -> None:
         assert 0.7 <= min(factors) < 0.71
         assert 1.29 < max(factors) <= 1.3
         assert np.mean(factors) == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("rule", [Stretch, Shift])
+@pytest.mark.parametrize("level", [1e-45, 1e-42, 1e-38, 1e-30])
+def test_a_filters_tail_that_dies_away_stays_finite(rule: type[Stretch] | type[Shift], level: float) -> None:
+    audio = pink_noise(np.random.default_rng(0), 1, 8000)
+    audio[:, 2000:] *= np.float32(level)
+    with np.errstate(all="raise", under="ignore"):
+        out = rule.apply(audio[None], RATE, factor=1.1)
+    assert np.isfinite(out).all()
+    assert np.abs(out[..., 6000:]).max() <= 10 * level
