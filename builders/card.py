@@ -43,7 +43,7 @@ from manifests.tables import empty_table, find_table, read_table
 
 CARD, CROISSANT = "README.md", "croissant.json"
 
-_TABLES = ("stems", "clips", "tracks", "pairs", "rejected")
+_TABLES = ("stems", "clips", "mixtures", "tracks", "pairs", "rejected")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _MARK = "<!-- stemloom card {} -->\n"
 _MARKED = re.compile(r"<!-- stemloom card ([0-9a-f]{32}) -->\n\Z")
@@ -55,11 +55,15 @@ _MADE = {
     "cut them into clips.",
     "import": "which took recorded stems, and checked that each mixture is the sum of its stems.",
     "loose": "which took single sounds as they are.",
+    "cinematic": "which drew speech, music and effects from corpora of them, and mixed them.",
+    "universal": "which drew sounds from corpora of them, and mixed them.",
 }
 _SUMMARIES = {
     "catalog": "Mixtures, instrumentals and vocals for training audio source separation, derived from releases.",
     "curate": "Stems for training audio source separation, graded, split by artist, and cut into clips.",
     "import": "Recorded stems for training audio source separation.",
+    "cinematic": "Mixtures of speech, music and effects, with their stems, for cinematic audio source separation.",
+    "universal": "Mixtures of sounds, with their stems, for audio source separation.",
 }
 
 
@@ -93,7 +97,7 @@ def write_card(build: Path, recipe: CardRecipe | None = None) -> Card:
     Parameters
     ----------
     build : Path
-        A build folder: a catalogue build, a curated corpus, an imported one.
+        A build folder: a catalogue build, a curated corpus, an imported one, a set of mixtures.
     recipe : CardRecipe, optional
 
     Returns
@@ -154,7 +158,7 @@ def _header(
 ) -> dict[str, Any]:
     """What the Hub wants to know: https://huggingface.co/docs/hub/datasets-cards."""
     rows = len(corpus.stems)
-    names = [name for name in ("stems", "clips", "tracks", "pairs") if name in tables and len(tables[name])]
+    names = [name for name in _TABLES if name != "rejected" and name in tables and len(tables[name])]
     return {
         "pretty_name": title,
         **_hub_license(licenses),
@@ -245,12 +249,14 @@ def _body(
 _HOLDS = {
     "stems": "a row for each audio file: song, stem, path, length, levels, quality, origin, licence",
     "clips": "a row for each excerpt to train or test with",
+    "mixtures": "a row for each source of each mixture: what it is, where, how loud, what happened to it",
     "tracks": "a row for each recording that the songs were made of: tags, version, loudness",
     "pairs": "how the recordings of each pair align",
     "rejected": "what was left out, with the reason",
 }
 _OTHER_FILES = {
     "audio/*": "the stems",
+    "annotations/*": "the sources of each mixture as JAMS, in the layout of scaper",
     "curves/*": "levels, voice and residue of each song, second by second (numpy)",
     "run.json": "the recipe, versions, counts",
     "report.html": "the corpus in pictures and sounds",

@@ -42,8 +42,15 @@ _TABLES = {
     "catalog": ("tracks", "pairs", "rejected"),
     "curate": ("clips", "rejected"),
     "import": ("tracks", "rejected"),
+    "cinematic": ("mixtures", "rejected"),
+    "universal": ("mixtures", "rejected"),
 }
-_STEMS = {"catalog": {MIXTURE, "instrumental", "vocals"}, "import": {MIXTURE}}
+_STEMS = {
+    "catalog": {MIXTURE, "instrumental", "vocals"},
+    "import": {MIXTURE},
+    "cinematic": {MIXTURE},
+    "universal": {MIXTURE},
+}
 _FIELDS: dict[str, dict[str, type]] = {
     "recipe.json": {"builder": str, "recipe": dict},
     "run.json": {
@@ -102,6 +109,8 @@ def check_build(
         if "pairs" in tables:
             problems += _pair_problems(build, tables["stems"], tables["pairs"], tables.get("rejected"))
         problems += _stray_files(build, tables["stems"])
+        if "mixtures" in tables:
+            problems += _mixture_problems(build, tables["stems"], tables["mixtures"])
         if "clips" in tables:
             problems += _clip_problems(build, tables["stems"], tables["clips"])
         songs, known = corpus.songs(), len(problems)
@@ -355,6 +364,16 @@ def _clip_problems(build: Path, stems: pd.DataFrame, clips: pd.DataFrame) -> Ite
         elif (None if pd.isna(split) else split) != (None if pd.isna(clip["split"]) else clip["split"]):
             found, wanted = clip["split"], f"that of its song '{clip['song_id']}' is '{split}'"
             yield f"{where}: its split is '{found}', {wanted}; {_FIX}"
+
+
+def _mixture_problems(build: Path, stems: pd.DataFrame, mixtures: pd.DataFrame) -> Iterator[str]:
+    """Where the mixtures and the stems tell different stories."""
+    path = find_table(build, "mixtures")
+    songs, told = set(stems["song_id"]), set(mixtures["mixture_id"])
+    for mixture_id in sorted(songs - told):
+        yield f"{path}: song '{mixture_id}' of the stems table has no row; {_FIX}"
+    for mixture_id in sorted(told - songs):
+        yield f"{path}: mixture '{mixture_id}' is not in the stems table; {_FIX}"
 
 
 def _stray_files(build: Path, stems: pd.DataFrame) -> Iterator[str]:

@@ -157,9 +157,15 @@ def _example(corpus: Corpus, plan: MixturePlan, levels: Sequence[float]) -> Exam
     return Example(
         plan.mixture_id,
         plan.num_frames / plan.sample_rate,
-        tuple(_words(step) for step in plan.transforms),
+        (*(_words(step) for step in plan.transforms), *_scaled(stems[MIXTURE]["gain_db"])),
         tuple(tracks),
     )
+
+
+def _scaled(gain_db: float | None) -> list[str]:
+    """What was done to the files of an example besides its plan."""
+    is_changed = gain_db is not None and abs(gain_db) >= 0.05
+    return [f"{number(gain_db)} dB, to stay within full scale"] if is_changed else []
 
 
 def _bar(event: Event, level: float, inner_frames: int) -> Bar:

@@ -7,13 +7,14 @@ after all transforms: a recipe's numbers are wishes, these are the facts.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from augment.distributions import Distribution
+from augment.distributions import Count, Distribution
 from augment.draw import generator
 from augment.recipe import MixRecipe, SourceRule
 
@@ -47,7 +48,7 @@ def realised(mix: MixRecipe, mixtures: pd.DataFrame) -> dict[str, Any]:
         counts = _counts(source, mine).reindex(mixtures["mixture_id"].unique(), fill_value=0)
         seconds = mine["length_frames"] / mine["mixture_rate"]
         loudness = mine["loudness_lufs"].dropna().to_numpy(float)
-        nominal_count = (1 - source.silence) * _mean(source.count)[0]
+        nominal_count = (1 - source.silence) * _moments(source.count)[0]
         sources[name] = {
             "count": {"nominal_mean": nominal_count, "mean": float(counts.mean())},
             "histogram": {str(value): int(times) for value, times in counts.value_counts().sort_index().items()},
@@ -67,18 +68,44 @@ def _counts(source: SourceRule, events: pd.DataFrame) -> pd.Series[int]:
     return events.groupby("mixture_id").size()
 
 
-def _mean(distribution: Distribution) -> tuple[float, float]:
-    """Mean and standard deviation, by drawing."""
+def _moments(distribution: Distribution) -> tuple[float, float]:
+    """Mean and standard deviation."""
+    found = None if distribution.clip is not None else _known_moments(distribution)
+    if found is not None:
+        return found
     rng = generator(0, 0, 0)
     drawn = np.array([distribution.draw(rng) for _ in range(_DRAWS)])
     return float(drawn.mean()), float(drawn.std())
+
+
+def _known_moments(distribution: Distribution) -> tuple[float, float] | None:
+    """In closed form, where what is drawn is not clipped."""
+    if distribution.fixed is not None:
+        return distribution.fixed, 0.0
+    if distribution.choice is not None:
+        mean = float(np.average(distribution.choice, weights=distribution.weights))
+        variance = float(np.average(np.square(np.array(distribution.choice) - mean), weights=distribution.weights))
+        return mean, math.sqrt(variance)
+    if distribution.uniform is not None:
+        low, high = distribution.uniform
+        whole = isinstance(distribution, Count)
+        return (low + high) / 2, math.sqrt(((high - low + whole) ** 2 - whole) / 12)
+    if distribution.normal is not None:
+        return distribution.normal
+    if distribution.poisson is not None:
+        return distribution.poisson, math.sqrt(distribution.poisson)
+    if distribution.zero_truncated_poisson is not None:
+        rate = distribution.zero_truncated_poisson
+        mean = rate / -math.expm1(-rate)
+        return mean, math.sqrt(mean * (1 + rate - mean))
+    return None
 
 
 def _nominal_level(mix: MixRecipe, name: str) -> dict[str, float]:
     source = mix.sources[name]
     if source.lufs is None or source.gain is not None:
         return {}
-    (level, level_std), (gain, gain_std) = _mean(source.lufs), _mean(source.gain_db)
+    (level, level_std), (gain, gain_std) = _moments(source.lufs), _moments(source.gain_db)
     return {"nominal_mean": level + gain, "nominal_std": float(np.hypot(level_std, gain_std))}
 
 

@@ -133,9 +133,13 @@ def open_corpora(folders: Sequence[Path]) -> dict[str, Corpus]:
 
     Raises
     ------
+    RecipeError
+        When there is none.
     TableError
         When one is no corpus.
     """
+    if not folders:
+        raise RecipeError("there are no corpora to draw from; give the folder of a finished build ('--from')")
     corpora: dict[str, Corpus] = {}
     for folder in folders:
         name = folder.resolve().name or "corpus"

@@ -262,12 +262,24 @@ def _first_difference(before: str, settings: dict[str, Any]) -> str:
         old, new = recorded.get("recipe", {}), settings["recipe"]
         if recorded.get("builder") != settings["builder"]:
             return f"the folder holds a build of '{recorded.get('builder')}'"
-        for name in sorted(set(old) | set(new)):
-            if old.get(name) != new.get(name):
-                return f"the folder was built with {name} {old.get(name)!r}, and this is {new.get(name)!r}"
+        name, was, this = _first_unequal(old, new)
+        if name:
+            return f"the folder was built with {name} {was!r}, and this is {this!r}"
     except (ValueError, AttributeError):
         pass
     return "the folder's recipe cannot be read"
+
+
+def _first_unequal(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, Any, Any]:
+    """The first field that is not the same, within fields that hold others: 'mix.length_s', and both values."""
+    for name in sorted(set(old) | set(new)):
+        was, this = old.get(name), new.get(name)
+        if was != this:
+            if not (isinstance(was, dict) and isinstance(this, dict)):
+                return name, was, this
+            inner, was, this = _first_unequal(was, this)
+            return f"{name}.{inner}", was, this
+    return "", None, None
 
 
 def _versions() -> dict[str, str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BINS = 24
+_MAX_BARS = 40
 # matplotlib knows no CSS: it paints in stand-in colours, which are then replaced.
 _STAND_INS = {"--ink": "#010203", "--rule": "#010204"}
 _ID = re.compile(r' id="(?!clip|m)[a-zA-Z]+\w*_\d+"')
@@ -118,6 +119,36 @@ def gate(edges: Floats, counts: Floats, minimum: float | None, maximum: float | 
     return _drawn(label, ["--chosen", "--bad"], paint, is_logarithmic=is_logarithmic)
 
 
+def wholes(heights: Mapping[int, float], label: str) -> str:
+    """Draw how often whole numbers were there.
+
+    Parameters
+    ----------
+    heights : mapping of int to float
+        Counts of at least 0, by number; numbers between those that are there have none.
+    label : str
+        What the picture shows, for those who cannot see it.
+
+    Returns
+    -------
+    str
+        An `<svg>` element in the colour `--chosen`, with a bar for each number (several where there are many);
+        empty when there are no counts.
+    """
+    if sum(heights.values()) == 0:
+        return ""
+    first, last = min(heights), max(heights)
+    step = 1 + (last - first) // _MAX_BARS
+    edges = np.arange(first, last + step + 1, step) - 0.5
+    counts = np.histogram(list(heights), edges, weights=list(heights.values()))[0]
+
+    def paint(axes: Axes, colours: Mapping[str, str]) -> None:
+        axes.bar((edges[:-1] + edges[1:]) / 2, counts, 0.86 * step, color=colours["--chosen"])
+        axes.set_ylim(0, 1.05 * counts.max())
+
+    return _drawn(label, ["--chosen"], paint, is_whole=True)
+
+
 def _unevenness(edges: Floats) -> float:
     """Spread of the widths of bins, relative to their mean."""
     widths = np.diff(edges)
@@ -141,6 +172,7 @@ def _drawn(
     paint: Callable[[Axes, Mapping[str, str]], None],
     *,
     is_logarithmic: bool = False,
+    is_whole: bool = False,
 ) -> str:
     """A figure with counts upwards: axes, what `paint` draws into them, and the page's colours."""
     # Only a page with pictures pays for matplotlib's import.
@@ -167,7 +199,7 @@ def _drawn(
         axes.tick_params(colors=ink, length=2.5, axis="x")
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.xaxis.set_major_locator(
-            LogLocator(subs=(1.0, 2.0, 5.0), numticks=8) if is_logarithmic else MaxNLocator(5)
+            LogLocator(subs=(1.0, 2.0, 5.0), numticks=8) if is_logarithmic else MaxNLocator(5, integer=is_whole)
         )
         if is_logarithmic:
             axes.xaxis.set_minor_locator(NullLocator())

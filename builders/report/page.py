@@ -12,7 +12,7 @@ from pathlib import Path
 import jinja2
 
 from builders.check import read_record, require_finished
-from builders.report import sections, songs, words
+from builders.report import mixtures, sections, songs, words
 from builders.report.gallery import portraits
 from builders.report.records import finite, part
 from curation.licenses import license_table, unlicensed_songs
@@ -27,7 +27,7 @@ def write_report(build: Path) -> Path:
     Parameters
     ----------
     build : Path
-        A build folder: a catalogue build, a curated corpus, an imported one.
+        A build folder: a catalogue build, a curated corpus, an imported one, a set of mixtures.
 
     Returns
     -------
@@ -50,7 +50,10 @@ def write_report(build: Path) -> Path:
     clips = empty_table("clips") if find_table(build, "clips") is None else read_table(build, "clips")
     listed = songs.list_songs(corpus, tracks, pairs)
     shown = sections.SHOWN_ROWS
-    best, worst = portraits(corpus, *songs.ends(listed))
+    mixed = mixtures.is_mixed(run)
+    noun = "mixtures" if mixed else "songs"
+    ends = songs.ends(listed)
+    best, worst = portraits(corpus, *(([*ends[0], *ends[1][::-1]], []) if mixed else ends))
     licenses = license_table(corpus.stems, tracks)
     genres, more_genres = sections.genres(run)
     text = (
@@ -59,7 +62,9 @@ def write_report(build: Path) -> Path:
         .render(
             name=build.resolve().name,
             builder=str(run.get("builder", "")),
-            source=str(run.get("corpus") or run.get("catalog") or ""),
+            source=", ".join(_sources(run)),
+            noun=noun,
+            is_mixed=mixed,
             hours={
                 "in": finite(part(run, "hours").get("in")),
                 "kept": sum(song.duration_s for song in listed) / 3600,
@@ -78,15 +83,29 @@ def write_report(build: Path) -> Path:
             licenses=licenses,
             unlicensed=unlicensed_songs(licenses),
             stem_key=sections.stem_key(corpus.stems),
-            charts=sections.distributions(corpus, tracks, pairs, clips, listed),
+            charts=[
+                chart
+                for chart in sections.distributions(corpus, tracks, pairs, clips, listed, noun)
+                if not (mixed and chart.title.startswith("Residual"))
+            ],
+            mixing=mixtures.sources(run),
+            counts=mixtures.counts(run),
+            shares=mixtures.shares(run),
+            undrawn=mixtures.left_out(run),
+            replaced=finite(run.get("replaced")),
             songs=listed,
             first_songs=listed if len(listed) <= shown else listed[: shown // 2],
             last_songs=[] if len(listed) <= shown else listed[-(shown // 2) :],
-            pictured=[(heading, found) for heading, found in (("Best", best), ("Worst", worst)) if found],
+            pictured=[
+                (heading, found)
+                for heading, found in (("Examples" if mixed else "Best", best), ("Worst", worst))
+                if found
+            ],
             has_pairs=len(pairs) > 0,
             refused=sections.refused(pairs),
             rejected=sections.rejected(rejected, tracks, run),
-            recipe=sorted(part(run, "recipe").items()),
+            recipe=mixtures.recipe_rows(run),
+            recipe_text=mixtures.recipe_text(run) if mixed else "",
             versions=sorted(part(run, "versions").items()),
         )
     )
@@ -110,6 +129,12 @@ def environment() -> jinja2.Environment:
     made.filters["time"] = words.time
     made.filters["clock"] = words.clock
     return made
+
+
+def _sources(run: dict[str, object]) -> list[str]:
+    """Where what went in is, or was."""
+    corpora = part(run, "corpora")
+    return [str(found) for found in corpora.values()] or [str(run.get("corpus") or run.get("catalog") or "")]
 
 
 def _songs_in(run: dict[str, object]) -> int | None:

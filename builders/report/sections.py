@@ -193,7 +193,12 @@ def leaks(run: Mapping[str, Any]) -> dict[str, int]:
 
 
 def distributions(
-    corpus: Corpus, tracks: pd.DataFrame, pairs: pd.DataFrame, clips: pd.DataFrame, songs: Sequence[Song]
+    corpus: Corpus,
+    tracks: pd.DataFrame,
+    pairs: pd.DataFrame,
+    clips: pd.DataFrame,
+    songs: Sequence[Song],
+    noun: str = "songs",
 ) -> list[Chart]:
     """Lag, drift ... of the pairs, residual and length of the songs, levels of the stems, voice of the clips."""
     drawn = []
@@ -214,7 +219,7 @@ def distributions(
     residual_db = {"--chosen": [song.residual_db for song in songs if song.residual_db is not None]}
     drawn += [
         _chart("Residual", "dB", "left in vocal-free frames, songs", residual_db),
-        _chart("Duration", "s", "of the songs", {"--chosen": [song.duration_s for song in songs]}),
+        _chart("Duration", "s", f"of the {noun}", {"--chosen": [song.duration_s for song in songs]}),
         *_stem_levels(corpus.stems),
     ]
     if clips["voiced_fraction"].notna().any():

@@ -35,6 +35,17 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
+def setting(value: object) -> str:
+    """A value of a recipe: 'none', '1, 2', 'train: 3, test: 1', or as it is."""
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {setting(inner)}" for key, inner in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(setting, value)) or "none"
+    return str(value)
+
+
 def kind_of(reason: str) -> str:
     """A reason without its numbers and ids, so that the same fault of two songs is one kind."""
     return _NUMBERS.sub("…", reason)

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.licenses import License, license_table, normalise_license, unlicensed_songs
+from curation.licenses import (
+    License,
+    joined_licenses,
+    license_table,
+    normalise_license,
+    stem_licenses,
+    unlicensed_songs,
+)
 from manifests.tables import frame_of
 
 
@@ -125,6 +132,43 @@ def test_licences_of_the_recordings_count_where_all_are_known() -> None:
     assert (None, "derived") in table(stems, track("x", "CC0"))
     stated = [stem("a", "vocals", "MIT", **made)]
     assert table(stated, track("x", "CC0"), track("y", None)) == {("MIT", "derived"): 1, ("CC0-1.0", "derived"): 1}
+
+
+def test_a_mixed_stem_has_each_licence_that_it_states() -> None:
+    mixed = {"provenance": "mixed", "parents": "speech0;effects1"}
+    stems = [stem("a", "mixture", "CC-BY-NC-4.0; CC0-1.0", **mixed), stem("a", "speech", "CC-BY-NC-4.0", **mixed)]
+    assert table(stems) == {("CC-BY-NC-4.0", "mixed"): 1, ("CC0-1.0", "mixed"): 1}
+    assert table([*stems, stem("a", "effects", None, **mixed)])[None, "mixed"] == 1
+
+
+def test_a_semicolon_in_the_licence_of_a_recording_is_part_of_it() -> None:
+    assert table([stem("a", "mixture", "ask; then ask again")]) == {("ask; then ask again", "recorded"): 1}
+
+
+@given(
+    st.lists(
+        st.one_of(st.text(max_size=90), st.sampled_from(["CC0", "cc by 4.0", "(C) me; you", "MIT"])), max_size=5
+    )
+)
+def test_joined_licences_are_taken_apart_again(texts: list[str]) -> None:
+    licenses = [normalise_license(text) for text in texts]
+    joined = joined_licenses(licenses)
+    assert (joined is None) == (None in licenses or not licenses)
+    if joined is not None:
+        mixed = frame_of("stems", [stem("a", "mixture", joined, provenance="mixed", parents="x")])
+        (found,) = stem_licenses(mixed, frame_of("tracks", []))
+        known = {license.name for license in licenses if license is not None and license.hub not in ("other", "cc")}
+        assert known <= {license.name for license in found if license is not None}
+        assert any(license is not None and license.is_reserved for license in found) >= any(
+            license is not None and license.is_reserved for license in licenses
+        )
+        assert joined_licenses(found) == joined
+
+
+def test_licences_of_stems_are_in_the_order_of_the_rows() -> None:
+    stems = [stem("a", "mixture", "CC0"), stem("b", "mixture", None), stem("c", "mixture", None, parents="x")]
+    found = stem_licenses(frame_of("stems", stems), frame_of("tracks", [track("x", "MIT")]))
+    assert [{license and license.name for license in row} for row in found] == [{"CC0-1.0"}, {None}, {"MIT"}]
 
 
 def test_hours_and_artists_are_those_of_the_songs() -> None:
