@@ -37,6 +37,17 @@ class AliasTable:
     def __len__(self) -> int:
         return len(self.stay)
 
+    def shares(self) -> npt.NDArray[np.float64]:
+        """The probability of each item.
+
+        Returns
+        -------
+        np.ndarray [shape=(n,)]
+            They sum to 1.
+        """
+        spare = 1.0 - self.stay.astype(np.float64)
+        return (self.stay + np.bincount(self.other, spare, len(self.stay))) / len(self.stay)
+
     def draw(self, rng: np.random.Generator) -> int:
         """An item's number: two look-ups, however many items there are.
 

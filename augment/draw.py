@@ -148,12 +148,17 @@ def _count(source: SourceRule, rng: np.random.Generator) -> int:
 
 
 def _entry(choice: Choice, rng: np.random.Generator, songs: set[int]) -> int:
-    """An entry of a song that is not among `songs`, where 20 draws find one."""
+    """An entry of a song that is not among `songs`, as long as there is one."""
     for _ in range(_TRIES):
         entry = choice.table.draw(rng)
         if int(choice.song[entry]) not in songs:
-            break
-    return entry
+            return entry
+    # hardly any song is left: look at all of them
+    left = np.flatnonzero(~np.isin(choice.song, list(songs)))
+    weights = choice.table.shares()[left]
+    if not weights.sum() > 0:
+        return entry
+    return int(rng.choice(left, p=weights / weights.sum()))
 
 
 def _together(
@@ -241,7 +246,8 @@ def _placed(
         offset = _offset(recipe, source, length, inner_frames, cursor, spans, rng)
         if offset is None:
             continue
-        length = min(length, inner_frames - offset)
+        if length > inner_frames - offset:  # what is cut off is neither read nor measured
+            length, taken = _fitted(recipe, take, inner_frames - offset, steps)
         repeats = range(offset, inner_frames, length) if source.loop else (offset,)
         for place in repeats:
             shown = min(length, inner_frames - place)

@@ -169,7 +169,7 @@ def plans_of(mixtures: pd.DataFrame) -> list[MixturePlan]:
     Parameters
     ----------
     mixtures : pd.DataFrame
-        As `manifests.tables.read_table` gives it.
+        As `manifests.tables.read_table` or `pandas.read_parquet` gives it.
 
     Returns
     -------
@@ -210,17 +210,25 @@ def _plan_of(mixture_id: str, rows: list[dict[str, Any]]) -> MixturePlan:
                 "holds the same: write the table again"
             )
     events = [
-        Event(**{name: row[name] for name in _OF_EVENT}, transforms=_steps(row["transforms"]))
+        Event(**{name: _plain(row[name], name) for name in _OF_EVENT}, transforms=_steps(row["transforms"]))
         for row in rows
         if row["path"] is not None
     ]
     first = rows[0]
     return MixturePlan(
-        **{field: first[column] for column, field in _OF_MIXTURE.items()},
+        **{field: int(first[column]) for column, field in _OF_MIXTURE.items()},
         targets=tuple(dict.fromkeys(row["target"] for row in rows)),
         events=tuple(events),
         transforms=_steps(first["mixture_transforms"]),
     )
+
+
+_WHOLE = {"source_start_frame", "num_frames", "source_rate", "offset_frame", "length_frames"}
+
+
+def _plain(value: Any, name: str) -> Any:
+    """A value as a plan holds it: a column with nulls may have come as floats."""
+    return int(value) if name in _WHOLE else value
 
 
 def _steps(text: str | None) -> tuple[Step, ...]:

@@ -150,6 +150,16 @@ def make_pool(recipe: MixRecipe, corpora: Corpus | Mapping[str, Corpus]) -> Pool
     for name, counts in left_out.items():
         for reason, count in counts.items():
             log.info("source '%s': %d left out: %s", name, count, reason)
+    if recipe.distinct and not recipe.together:
+        for name, source in recipe.sources.items():
+            songs = len(places[name].drop_duplicates(_KEY))
+            if source.count.support[1] > songs:
+                log.warning(
+                    "source '%s': up to %g in a mixture, and %d songs: some mixtures will hold a song twice",
+                    name,
+                    source.count.support[1],
+                    songs,
+                )
     return _pool_of(recipe, places, stems, named, left_out)
 
 
@@ -218,7 +228,21 @@ def _places(
     songs = pd.concat(found, ignore_index=True)
     if songs.empty:
         raise RecipeError(_nothing_for(name, source, stems))
+    if recipe.channels > 1:  # mono takes the mean of any number
+        is_wide = (songs["channels"] > recipe.channels).to_numpy(bool)
+        if is_wide.any():
+            left_out[f"more than {recipe.channels} channels"] = int(is_wide.sum())
+        songs = songs[~is_wide].reset_index(drop=True)
+        if songs.empty:
+            raise RecipeError(
+                f"source '{name}': all of its stems have more than {recipe.channels} channels; downmix them first"
+            )
     places = _cut(name, source, songs, clips, left_out)
+    if places.empty:
+        raise RecipeError(
+            f"source '{name}': none of its {len(songs)} stems{_of_splits(source)} has a clip in the clips table; "
+            "cut shorter clips, or write 'within: stems'"
+        )
     is_long = places["num_frames"] >= np.maximum(source.min_length_s * places["sample_rate"], 1)
     if not is_long.all():
         left_out[f"shorter than min_length_s {source.min_length_s:g}"] = int((~is_long).sum())
@@ -254,7 +278,7 @@ def _joined(stems: pd.DataFrame, parts: tuple[str, ...]) -> pd.DataFrame:
     for part in parts:
         one = stems[stems["stem"] == part]
         if songs is None:
-            songs = one[[*_KEY, "num_frames", "sample_rate", "stem", *_OPTIONAL]].assign(row0=one.index)
+            songs = one[[*_KEY, "num_frames", "sample_rate", "channels", "stem", *_OPTIONAL]].assign(row0=one.index)
         else:
             column = f"row{sum(str(name).startswith('row') for name in songs)}"
             songs = songs.merge(one[_KEY].assign(**{column: one.index}), on=_KEY)
@@ -282,6 +306,10 @@ def _cut(
     return pd.concat([cut, whole.assign(start=0)], ignore_index=True)
 
 
+def _of_splits(source: SourceRule) -> str:
+    return "" if source.splits is None else f" of split {' or '.join(source.splits)}"
+
+
 def _nothing_for(name: str, source: SourceRule, stems: pd.DataFrame) -> str:
     held = sorted(stems["stem"].unique())
     missing = [stem for stem in source.stems if not any(part in held for part in stem.split("+"))]
@@ -296,14 +324,14 @@ def _nothing_for(name: str, source: SourceRule, stems: pd.DataFrame) -> str:
         if getattr(source, field) is not None
     }
     columns = {"splits": "split", "genres": "genre", "grades": "grade", "languages": "language"}
-    there = "; ".join(
-        f"{field} {', '.join(values)} of "
-        f"{', '.join(map(str, stems[columns[field]].dropna().unique()[:8])) or 'none'}"
-        for field, values in limits.items()
-    )
+    there = []
+    for field, values in limits.items():
+        held = sorted(map(str, stems[columns[field]].dropna().unique()))
+        known = f"there are {', '.join(held[:8])}" if held else "the corpora say none"
+        there.append(f"{field} {', '.join(values)}, and {known}")
     return (
         f"source '{name}': no song with {' or '.join(source.stems)} passes its filters "
-        f"({there or 'stems joined by +'}); widen them, or curate the corpus again"
+        f"({'; '.join(there) or 'stems joined by +'}); change them, or curate the corpus again"
     )
 
 
@@ -342,8 +370,11 @@ def _pool_of(
     weights = _weights(recipe.sources[next(iter(places))], next(iter(places.values())))
     for name, frame in places.items():
         rows, first = _file_rows(frame)
+        chances = weights if recipe.together else _weights(recipe.sources[name], frame)
+        if not chances.sum() > 0:
+            raise RecipeError(f"source '{name}': field 'weights' makes all of its {len(chances)} places weigh 0")
         choices[name] = Choice(
-            alias_table(weights if recipe.together else _weights(recipe.sources[name], frame)),
+            alias_table(chances),
             songs[frame["row0"].to_numpy(int)].astype(np.int32),
             frame["start"].to_numpy(np.int64),
             frame["num_frames"].to_numpy(np.int64),

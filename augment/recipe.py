@@ -10,15 +10,17 @@ Levels are drawn, never measured by the drawing: `gain_db` and `gain` are relati
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, SerializeAsAny, model_validator
 
 from augment.distributions import Count, Distribution
 from augment.transforms.rule import Rule
 from augment.transforms.rules import COMBINED, name_of, rule_of
+from manifests.corpus import MIXTURE
 from manifests.errors import RecipeError, did_you_mean
 from manifests.recipes import Settings, load_recipe
 
@@ -65,9 +67,20 @@ def _names(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _length(value: Any) -> Any:
+    """Seconds, or whose length it is."""
+    if value in ("shortest", "longest"):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    raise ValueError("a length is a number of seconds above 0, or 'shortest', or 'longest'")
+
+
+_Name = Annotated[str, Field(pattern=r"^\w+$")]
+"""Of a source or target: it becomes a stem and a file's name."""
+
 _Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
 _Share = Annotated[float, Field(ge=0, le=1)]
-_Seconds = Annotated[float, Field(gt=0)]
 
 
 class SourceRule(Settings):
@@ -77,7 +90,7 @@ class SourceRule(Settings):
     """Stems of the corpora that it is taken from. `drums+bass` is two stems of one song, together. Where targets
     come `together` from one song, the first of them that the song has; otherwise all of them, side by side."""
 
-    target: str | None = None
+    target: _Name | None = None
     """What it is added to; its own name by default."""
 
     separate: bool = False
@@ -167,6 +180,11 @@ class SourceRule(Settings):
             distribution = getattr(self, field)
             if distribution is not None and distribution.support[1] <= 0:
                 raise ValueError(f"field '{field}' never is above 0: {distribution.model_dump(mode='json')}")
+        for field, low, high in (("gain_db", -150, 60), ("lufs", -70, 0)):
+            distribution = getattr(self, field)
+            ends = [] if distribution is None else [end for end in distribution.support if math.isfinite(end)]
+            if any(not low <= end <= high for end in ends):
+                raise ValueError(f"field '{field}' goes from {low} to {high}, not to {max(ends, key=abs):g}")
         if self.separate and self.count.support[1] == float("inf"):
             raise ValueError("separate targets need a count that has a largest value; add 'clip: [1, 4]' to it")
         if self.lufs is not None and any(len(parts) > 1 for parts in self.parts):
@@ -193,10 +211,10 @@ class MixRecipe(Settings):
 
     sample_rate: Annotated[int, Field(ge=1000, le=384_000)]
     channels: Annotated[int, Field(ge=1, le=2)] = 2
-    length_s: _Seconds | Literal["shortest", "longest"]
+    length_s: Annotated[float | Literal["shortest", "longest"], PlainValidator(_length)]
     """Of a mixture; or that of its shortest or longest source (LibriMix's min and max)."""
 
-    sources: Annotated[dict[str, SourceRule], Field(min_length=1)]
+    sources: Annotated[dict[_Name, SourceRule], Field(min_length=1)]
     """By name; targets come in this order."""
 
     together: bool = False
@@ -249,6 +267,10 @@ class MixRecipe(Settings):
         twice = sorted({name for name in separate if name in shared or separate.count(name) > 1})
         if twice:
             raise ValueError(f"separate target '{twice[0]}' has the name of another target; rename the source")
+        if MIXTURE in self.targets:
+            raise ValueError(
+                f"a target cannot be called '{MIXTURE}', which is what they sum to; write 'target: NAME'"
+            )
         if not self.targets:
             raise ValueError("there is no target: every source is separate, and none can be there")
         if self.remove is not None and self.remove.target not in self.targets:

@@ -48,6 +48,8 @@ _STEPS_PER_SECOND = 10
 _STEPS_PER_BLOCK = 4
 _RELATIVE_GATE = 0.1
 _CHUNK_FRAMES = 1 << 16
+_GAIN_STEPS = 10
+_GAIN_TOLERANCE_DB = 0.001
 _SHELF_HZ, _SHELF_QUALITY = 1681.9744509555319, 0.7071752369554193
 _SHELF_DB, _SHELF_SLOPE = 3.99984385397, 0.499666774155
 _HIGH_PASS_HZ, _HIGH_PASS_QUALITY = 38.13547087613982, 0.5003270373253953
@@ -124,11 +126,41 @@ class LoudnessMeter:
     @property
     def integrated_lufs(self) -> float:
         """Gated loudness of all frames so far in LUFS, at least `SILENCE_LUFS`."""
+        return self._gated(1.0)
+
+    def gain_db_to(self, lufs: float) -> float | None:
+        """The gain that brings all frames so far to a loudness.
+
+        It is not just the difference: what a gain lifts over the absolute gate counts from then on.
+
+        Parameters
+        ----------
+        lufs : float
+            Above `SILENCE_LUFS`.
+
+        Returns
+        -------
+        float or None
+            In dB; None for silence, which no gain makes louder.
+        """
+        found = self.integrated_lufs
+        if found <= SILENCE_LUFS:
+            return None
+        gain_db = lufs - found
+        for _ in range(_GAIN_STEPS):
+            found = self._gated(10.0 ** (gain_db / 10.0))
+            if found <= SILENCE_LUFS or abs(lufs - found) < _GAIN_TOLERANCE_DB:
+                break
+            gain_db += lufs - found
+        return gain_db
+
+    def _gated(self, factor: float) -> float:
+        """The loudness if all power were `factor` times what it is."""
         steps = np.array(self._energies)
         if len(steps) < _STEPS_PER_BLOCK:
             steps = np.array([float(steps.sum()) + self._open_energy, 0.0, 0.0, 0.0])
         blocks = np.lib.stride_tricks.sliding_window_view(steps, _STEPS_PER_BLOCK).sum(axis=1)
-        powers = blocks * (_STEPS_PER_SECOND / _STEPS_PER_BLOCK / self.sample_rate)
+        powers = blocks * (factor * _STEPS_PER_SECOND / _STEPS_PER_BLOCK / self.sample_rate)
         loud = powers[powers > _power(SILENCE_LUFS)]
         if not loud.size:
             return SILENCE_LUFS

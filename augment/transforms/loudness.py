@@ -14,7 +14,7 @@ from pydantic import Field
 
 from augment.distributions import Distribution
 from augment.transforms.rule import Range, Rule, Scene, Stack, draw_uniform
-from manifests.loudness import SILENCE_LUFS, loudness_lufs
+from manifests.loudness import LoudnessMeter
 
 __all__ = ["Loudness", "Peak"]
 
@@ -42,10 +42,12 @@ class Loudness(Rule):
         AudioError
             If the sum cannot be measured: sample rate, channels, NaN.
         """
-        found_lufs = loudness_lufs(stack.sum(axis=0), sample_rate)
-        if found_lufs <= SILENCE_LUFS:
+        meter = LoudnessMeter(sample_rate, stack.shape[1])
+        meter.add(stack.sum(axis=0))
+        gain_db = meter.gain_db_to(lufs)
+        if gain_db is None:
             return stack
-        gain_db = min(lufs - found_lufs, max_gain_db)
+        gain_db = min(gain_db, max_gain_db)
         return np.multiply(stack, np.float32(10.0 ** (gain_db / 20.0)), out=stack)
 
 

@@ -14,8 +14,12 @@ from manifests.errors import RecipeError
 
 
 def shares(table: AliasTable) -> np.ndarray:
-    """The probability of each item, from the table itself."""
-    found = np.bincount(table.other, 1.0 - table.stay.astype(float), len(table)) + table.stay
+    """The probability of each item, by where each draw may land."""
+    found = np.zeros(len(table))
+    for item, (stay, other) in enumerate(zip(table.stay.astype(float), table.other, strict=True)):
+        found[item] += stay
+        found[other] += 1 - stay
+    assert table.shares() == pytest.approx(found / len(table), abs=1e-12)
     return found / len(table)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 
@@ -16,6 +17,7 @@ from augment.pool import Pool
 from augment.recipe import MixRecipe
 from manifests.corpus import Corpus
 from manifests.errors import RecipeError
+from manifests.tables import write_table
 from tests.augment.small_pool import RATE, loose_corpus, one_source, pool_of, recipe, song_corpus, spans
 
 KINDS = {"speech": 4, "music": 5, "effects": 8}
@@ -47,6 +49,21 @@ def test_plans_survive_their_table(corpus: Corpus) -> None:
     drawn = plans(mix, pool_of(mix, corpus), 60)
     assert any(not plan.events for plan in drawn)
     assert plans_of(plans_table(drawn)) == drawn
+
+
+def test_plans_survive_a_table_that_pandas_reads(corpus: Corpus, tmp_path: Path) -> None:
+    drawn = plans(recipe(), pool_of(recipe(), corpus), 20)
+    write_table(tmp_path, "mixtures", plans_table(drawn))
+    frame = pd.read_parquet(tmp_path / "mixtures.parquet")
+    assert frame["num_frames"].dtype == float  # some targets are silent
+    assert repr(plans_of(frame)) == repr(drawn)
+
+
+def test_the_last_songs_are_found_too(corpus: Corpus) -> None:
+    mix = one_source(count=8)
+    pool = pool_of(mix, corpus)
+    for index in range(30):
+        assert len({event.song_id for event in draw(mix, pool, 0, 0, index).events}) == 8
 
 
 def test_counts_follow_the_recipe(corpus: Corpus) -> None:

@@ -150,7 +150,7 @@ def test_many_clips_are_drawn_by_their_weights(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"stems": "efects"}, r"have none of its stems efects \(did you mean 'effects'\?\); they have effects"),
-        ({"splits": "validation"}, r"passes its filters \(splits validation of train\); widen them"),
+        ({"splits": "validation"}, r"passes its filters \(splits validation, and there are train\); change them"),
         ({"min_length_s": 60}, "shorter than min_length_s 60 s"),
         ({"within": "clips"}, "'within' is 'clips', and no corpus has a clips table"),
     ],
@@ -159,6 +159,34 @@ def test_an_empty_class_is_told_with_what_there_is(tmp_path: Path, settings: dic
     corpus = loose_corpus(tmp_path, {"effects": 2}, split="train")
     with pytest.raises(RecipeError, match=message):
         make_pool(one_source(**settings), corpus)
+
+
+def test_splits_and_weights_that_leave_nothing_are_told(tmp_path: Path) -> None:
+    corpus = loose_corpus(tmp_path, {"effects": 2}, grade="B")
+    with pytest.raises(RecipeError, match=r"splits train, and the corpora say none"):
+        make_pool(one_source(splits="train"), corpus)
+    with pytest.raises(RecipeError, match=r"source 'effects': field 'weights' makes all of its 2 places weigh 0"):
+        make_pool(one_source(weights={"grade": {"B": 0}}), corpus)
+
+
+def test_a_split_whose_songs_have_no_clips_is_told(tmp_path: Path) -> None:
+    corpus = with_clips(loose_corpus(tmp_path, {"effects": 2}, split="test"), [("other", 0, 10)])
+    with pytest.raises(RecipeError, match=r"none of its 2 stems of split test has a clip.*within: stems"):
+        make_pool(one_source(splits="test"), corpus)
+
+
+def test_more_songs_than_there_are_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_pool(one_source(count=[1, 3]), loose_corpus(tmp_path, {"effects": 2}))
+    assert "up to 3 in a mixture, and 2 songs" in caplog.text
+
+
+def test_more_channels_than_stereo_are_left_out_and_counted(tmp_path: Path) -> None:
+    wide = loose_corpus(tmp_path, {"effects": 1}, channels=6)
+    with pytest.raises(RecipeError, match="all of its stems have more than 2 channels; downmix them first"):
+        make_pool(one_source(), wide)
+    assert len(make_pool(one_source(channels=1), wide).choices["effects"].table) == 1
+    both = {"wide": wide, "narrow": loose_corpus(tmp_path / "n", {"effects": 1})}
+    assert make_pool(one_source(), both).left_out == {"effects": {"more than 2 channels": 1}}
 
 
 def test_sources_that_no_song_has_together_are_refused(tmp_path: Path) -> None:

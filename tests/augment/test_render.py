@@ -97,10 +97,30 @@ def test_sources_are_brought_to_their_loudness_as_they_are_heard(
         ]
 
 
-def test_more_channels_than_stereo_are_refused(tmp_path: Path) -> None:
-    surround = loose_corpus(tmp_path, {"effects": 1}, channels=6)
+def test_a_file_that_has_more_channels_than_its_row_says_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    pool = pool_of(one_source(), corpus)
+    (event,) = draw(one_source(), pool, 0, 0, 0).events
+    surround = loose_corpus(tmp_path, {event.song_id[:-1]: 3}, channels=6)
     with pytest.raises(AudioError, match=r"effects\.flac: has 6 channels, and the mixture has 2; downmix it first"):
-        rendered(one_source(), surround)
+        render(draw(one_source(), pool, 0, 0, 0), CropReader({".": surround.folder}))
+
+
+def test_a_source_that_is_cut_at_the_end_is_as_loud_as_the_recipe_says(tmp_path: Path) -> None:
+    corpus = loose_corpus(tmp_path, {"effects": 3}, 12_000)
+    sequence = {
+        "stems": "effects",
+        "count": 3,
+        "place": "sequence",
+        "gap_s": 0.2,
+        "lufs": -25,
+        "transforms": ["sign"],
+    }
+    mix = recipe(length_s=2.3, sources={"effects": sequence})
+    heard: list[Audio] = []
+    mixture = rendered(mix, corpus, heard=lambda event, audio: heard.append(audio.copy()))
+    assert [event.length_frames for event in mixture.plan.events] == [12_000, 3200]
+    assert mixture.plan.events[1].num_frames == 3200
+    assert [loudness_lufs(audio, RATE) for audio in heard] == [pytest.approx(-25, abs=0.05)] * 2
 
 
 def test_a_plan_is_replayed_from_its_rows(corpus: Corpus) -> None:

@@ -157,3 +157,23 @@ def test_what_cannot_be_measured_is_refused() -> None:
         block[1, 3] = bad
         with pytest.raises(AudioError, match="NaN or infinite"):
             LoudnessMeter(48_000, 2).add(block)
+
+
+@pytest.mark.parametrize("lufs", [-10.0, -16.3, -30.0, -50.0, -66.0])
+def test_the_gain_to_a_loudness_reaches_it_also_where_the_gate_decides(lufs: float) -> None:
+    """A short knock and a long quiet tail: a gain lifts the tail over the absolute gate, or drops it below."""
+    rng = np.random.default_rng(0)
+    knock = rng.standard_normal((1, 4800)) * 0.3
+    tails = [rng.standard_normal((1, 48_000)) * level for level in (1e-3, 3e-4, 1e-4)]
+    audio = np.concatenate([knock, *tails], axis=1)
+    meter = LoudnessMeter(48_000, 1)
+    meter.add(audio)
+    gain_db = meter.gain_db_to(lufs)
+    assert gain_db is not None
+    assert loudness_lufs(audio * 10 ** (gain_db / 20), 48_000) == pytest.approx(lufs, abs=0.01)
+
+
+def test_silence_has_no_gain_to_a_loudness() -> None:
+    meter = LoudnessMeter(48_000, 1)
+    meter.add(np.zeros((1, 48_000)))
+    assert meter.gain_db_to(-20.0) is None
