@@ -20,6 +20,7 @@ are counted in `num_replaced`, over all workers.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeAlias
@@ -212,7 +213,7 @@ class MixtureStream(IterableDataset[Any]):
         on_error: Literal["raise", "replace"] = "raise",
         separate: Separate | None = None,
     ) -> None:
-        if isinstance(recipe.length_s, str):
+        if recipe.num_frames is None:
             raise RecipeError(
                 f"recipe: field 'length_s' is '{recipe.length_s}', and a batch needs mixtures of one length; write "
                 "seconds, or use MixtureDataset with a batch size of 1"
@@ -238,10 +239,30 @@ class MixtureStream(IterableDataset[Any]):
         number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         batch = self.start + number
         while self.stop is None or batch < self.stop:
-            first = (batch * self.world_size + self.rank) * self.batch_size
-            mixtures = [self.mixer.mix(0, index) for index in range(first, first + self.batch_size)]
-            yield collate([_example(mixture, self.with_plan) for mixture in mixtures])
+            yield self._batch((batch * self.world_size + self.rank) * self.batch_size)
             batch += workers
+
+    def _batch(self, first: int) -> Any:
+        """The mixtures from a number on, rendered where they stay: copying a batch takes as long as making it."""
+        recipe = self.mixer.recipe
+        num_frames = recipe.num_frames
+        assert num_frames is not None
+        mixtures = _room(self.batch_size, recipe.channels, num_frames)
+        targets = _room(self.batch_size, len(recipe.outputs), recipe.channels, num_frames)
+        plans = [
+            self.mixer.mix(0, first + number, out=(mixtures[number].numpy(), targets[number].numpy())).plan
+            for number in range(self.batch_size)
+        ]
+        return (mixtures, targets, plans) if self.with_plan else (mixtures, targets)
+
+
+def _room(*shape: int) -> torch.Tensor:
+    """A tensor to be written; in a worker in shared memory, which is where it is to go."""
+    if get_worker_info() is None:
+        return torch.empty(shape)
+    # as torch's own default_collate does
+    storage = torch.UntypedStorage._new_shared(4 * math.prod(shape))  # type: ignore[no-untyped-call]
+    return torch.empty(0).set_(storage).view(shape)
 
 
 def _place_among_ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:

@@ -193,8 +193,8 @@ def _together(
 
 
 def _length(recipe: MixRecipe, takes: Sequence[_Take]) -> int:
-    if not isinstance(recipe.length_s, str):
-        return max(1, round(recipe.length_s * recipe.sample_rate))
+    if recipe.num_frames is not None:
+        return recipe.num_frames
     lengths = [take.frames_at(recipe.sample_rate) for take in takes if recipe.sources[take.name].sets_length]
     return max(1, min(lengths, default=1) if recipe.length_s == "shortest" else max(lengths, default=1))
 

@@ -48,7 +48,14 @@ class Mixer:
     separate: Separate | None = None
     on_replaced: Callable[[MixturePlan, AudioError], Any] | None = None
 
-    def mix(self, epoch: int, index: int, heard: Callable[[Event, Audio], None] | None = None) -> Mixture:
+    def mix(
+        self,
+        epoch: int,
+        index: int,
+        *,
+        heard: Callable[[Event, Audio], None] | None = None,
+        out: tuple[Audio, Audio] | None = None,
+    ) -> Mixture:
         """The mixture of a number.
 
         Parameters
@@ -57,6 +64,8 @@ class Mixer:
             At least 0.
         heard : callable, optional
             As for `augment.render.render`; events of a draw that is replaced may have been heard before.
+        out : (np.ndarray, np.ndarray), optional
+            As for `augment.render.render`.
 
         Returns
         -------
@@ -71,7 +80,7 @@ class Mixer:
         for attempt in range(_MAX_ATTEMPTS):
             plan = draw(self.recipe, self.pool, self.seed, epoch, index, attempt)
             try:
-                return render(plan, self.reader, separate=self.separate, heard=heard)
+                return render(plan, self.reader, separate=self.separate, heard=heard, out=out)
             except AudioError as error:
                 if self.on_replaced is None:
                     raise

@@ -285,6 +285,19 @@ class MixRecipe(Settings):
         """Names of the targets that are drawn, in their order."""
         return tuple(dict.fromkeys(t for name, source in self.sources.items() for t in source.targets(name)))
 
+    @property
+    def num_frames(self) -> int | None:
+        """Length of every mixture in frames; None where it is that of its sources."""
+        return None if isinstance(self.length_s, str) else max(1, round(self.length_s * self.sample_rate))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the targets that are rendered: without what a cascade removes, with what is left of that."""
+        if self.remove is None:
+            return self.targets
+        others = tuple(name for name in self.targets if name != self.remove.target)
+        return others if self.remove.by == "oracle" else (*others, "residual")
+
 
 _FOLDERS = (Path(__file__).parent / "recipes", Path(__file__).parents[1] / "recipes" / "mix")
 

@@ -71,6 +71,7 @@ def render(
     *,
     separate: Separate | None = None,
     heard: Callable[[Event, Audio], None] | None = None,
+    out: tuple[Audio, Audio] | None = None,
 ) -> Mixture:
     """Turn a plan into audio.
 
@@ -84,6 +85,8 @@ def render(
     heard : callable, optional
         Called with each event and its audio [shape=(channels, length_frames)], as it is added to its target; to be
         copied by whoever keeps it.
+    out : (np.ndarray, np.ndarray), optional
+        Where the mixture and its targets are written, of the shapes that they have; a part of a batch, for example.
 
     Returns
     -------
@@ -99,7 +102,8 @@ def render(
     """
     removal = [step for step in plan.transforms if step["name"] == REMOVE]
     steps = [step for step in plan.transforms if step["name"] != REMOVE]
-    stack = np.empty((len(plan.targets), plan.channels, frames_needed(steps, plan.num_frames)), np.float32)
+    shape = (len(plan.targets), plan.channels, frames_needed(steps, plan.num_frames))
+    stack = out[1] if out is not None and out[1].shape == shape else np.empty(shape, np.float32)
     place = {target: number for number, target in enumerate(plan.targets)}
     silent = set(plan.targets)
     for event in plan.events:
@@ -124,7 +128,12 @@ def render(
         stack, names = _without(step, stack, names, plan.sample_rate, separate)
     known_silent = set() if steps else silent  # a transform may add noise
     sounding = [number for number, name in enumerate(names) if name not in known_silent] or [0]
-    return Mixture(_sum([stack[number] for number in sounding]), stack, names, plan)
+    if out is None:
+        return Mixture(_sum([stack[number] for number in sounding]), stack, names, plan)
+    mixture, targets = out
+    if stack is not targets:
+        targets[...] = stack
+    return Mixture(_sum([targets[number] for number in sounding], mixture), targets, names, plan)
 
 
 def sound(event: Event, sample_rate: int, channels: int, reader: Reader, out: Audio | None = None) -> Audio:
@@ -200,10 +209,12 @@ def _downmixed(audio: Audio, channels: int, path: str) -> Audio:
     )
 
 
-def _sum(targets: Sequence[Audio]) -> Audio:
+def _sum(targets: Sequence[Audio], out: Audio | None = None) -> Audio:
+    total = np.empty_like(targets[0]) if out is None else out
     if len(targets) == 1:
-        return targets[0].copy()
-    total = targets[0] + targets[1]
+        total[...] = targets[0]
+    else:
+        np.add(targets[0], targets[1], out=total)
     for target in targets[2:]:
         total += target
     return total

@@ -22,6 +22,7 @@ class Swap(Rule):
     """Exchange left and right. Mono stays as it is."""
 
     p: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that it is applied."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
         """Nothing is left to chance but whether."""
@@ -39,6 +40,7 @@ class Sign(Rule):
     """Turn the polarity over, of all targets at once."""
 
     p: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that it is applied."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
         """Nothing is left to chance but whether."""

@@ -31,6 +31,8 @@ class Equalizer(Rule):
     """Raise and lower bands of the spectrum."""
 
     min_bands: Annotated[int, Field(ge=1, le=32)] = 1
+    """The fewest bands."""
+
     max_bands: Annotated[int, Field(ge=1, le=32)] = 4
     """A whole number up to this, at least `min_bands`."""
 
@@ -38,6 +40,8 @@ class Equalizer(Rule):
     """Log-uniform; never above 0.45 times the sample rate."""
 
     gain_db: Annotated[Range, within(-60, 60)] = (-6.0, 6.0)
+    """Of each band, drawn uniformly."""
+
     quality: Annotated[Range, within(0.1, 100)] = (0.5, 2.0)
     """Q, log-uniform."""
 

@@ -21,8 +21,13 @@ class Fade(Rule):
     """Fade in and out; a fade that is longer than the audio is shortened to it."""
 
     in_s: Annotated[Range, within(0)] = (0.0, 0.0)
+    """Length of the fade in, drawn uniformly; 0: none."""
+
     out_s: Annotated[Range, within(0)] = (0.0, 0.0)
+    """Length of the fade out, drawn uniformly; 0: none."""
+
     shape: Shape = "cosine"
+    """`cosine`: half a period, which sums to 1 with its reverse; `sine`: a quarter of one, as scaper fades."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
         """Draw `in_frames` and `out_frames`."""

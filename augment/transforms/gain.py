@@ -28,6 +28,7 @@ class Gain(Rule):
     """Factors; with `gain_db` left out as well: 0.25 to 1.25."""
 
     gain_db: Range | None = None
+    """The same in dB, instead of `gain`."""
 
     @model_validator(mode="after")
     def _refuse_both(self) -> Self:
@@ -51,6 +52,7 @@ class Scale(Rule):
     """One gain for all targets, log-uniform within +-10 dB."""
 
     gain_db: Range = (-10.0, 10.0)
+    """Drawn uniformly in dB."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
         """Draw `gain`, a factor."""
@@ -66,6 +68,7 @@ class Remix(Rule):
     """A gain of its own for each target, log-uniform within +-9 dB."""
 
     gain_db: Range = (-9.0, 9.0)
+    """Drawn uniformly in dB, for each target."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
         """Draw `gains`, a factor for each target."""

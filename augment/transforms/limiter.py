@@ -37,6 +37,7 @@ class Limiter(Rule):
     """Time in which the reduction falls to 1/e, drawn uniformly."""
 
     look_ahead_s: Annotated[float, Field(ge=0, le=0.1)] = 0.005
+    """Time before a peak in which the gain goes down."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
         """Draw `threshold_db` and `release_s`."""

@@ -30,6 +30,8 @@ class Repitch(Rule):
     """Change the pitch, and the tempo a little."""
 
     semitones: Annotated[Range, within(-24, 24)] = (-2.0, 2.0)
+    """How much higher, drawn uniformly."""
+
     whole_semitones: bool = False
     """Draw whole numbers only, each from the first to the last as likely."""
 

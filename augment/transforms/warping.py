@@ -52,6 +52,7 @@ class Stretch(Rule):
     """Make it longer and slower (above 1) or shorter and faster, at the same pitch."""
 
     factor: Annotated[Range, within(0.25, 4)] = (0.7, 1.3)
+    """Drawn uniformly; 1 changes nothing."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
         """Draw `factor`."""
@@ -73,6 +74,7 @@ class Shift(Rule):
     """Move all frequencies up (above 1) or down, at the same speed."""
 
     factor: Annotated[Range, within(0.25, 4)] = (0.7, 1.3)
+    """Drawn uniformly; 1 changes nothing."""
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> dict[str, Any]:
         """Draw `factor`."""

@@ -221,3 +221,26 @@ def test_a_stream_needs_mixtures_of_one_length(corpus: Corpus) -> None:
     mix = recipe(length_s="shortest")
     with pytest.raises(RecipeError, match="'length_s' is 'shortest', and a batch needs mixtures of one length"):
         MixtureStream(mix, pool_of(mix, corpus), batch_size=2)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"transforms": ["swap", {"scale": {}}, {"stretch": {}}, {"limiter": {"threshold_db": -20}}]},
+        {"remove": {"target": "dialogue"}},
+    ],
+)
+def test_a_stream_renders_what_the_dataset_renders(corpus: Corpus, fields: dict[str, Any]) -> None:
+    mix = recipe(**fields)
+    pool = pool_of(mix, corpus)
+    alone = MixtureDataset(mix, pool, length=8)
+    batches = list(MixtureStream(mix, pool, batch_size=4, stop=2, with_plan=True))
+    for index in range(8):
+        mixtures, targets, plans = batches[index // 4]
+        assert plans[index % 4].index == index
+        assert torch.equal(mixtures[index % 4], alone[index][0])
+        assert torch.equal(targets[index % 4], alone[index][1])
+    separated = recipe(remove={"target": "music", "by": "separator"})
+    stream = MixtureStream(separated, pool, batch_size=2, stop=1, separate=lambda audio, rate: 0 * audio)
+    assert next(iter(stream))[1].shape[1] == len(separated.outputs) == 3
