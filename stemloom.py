@@ -245,7 +245,7 @@ def _build_mixtures(
                     places = f"{len(choice.table)} places in {len(set(choice.song))} songs"
                     table.add_row(f"{split} {name}".strip(), places)
                     for reason, count in pool.left_out[name].items():
-                        table.add_row("", f"{count} left out: {reason}")
+                        table.add_row(f"left out: {f'{split} {name}'.strip()}", f"{count} {reason}")
         else:
             table = _mixed(builder.build(corpora), out, read_record(out / "run.json"))
     console.print(table)
@@ -254,6 +254,8 @@ def _build_mixtures(
 
 def _mixed(corpus: Corpus, out: Path, run: dict[str, Any]) -> Table:
     """How a set of mixtures came out, beside what the recipe says."""
+    from builders.report.mixtures import left_out
+
     table = _summary(f"{out}")
     mixtures = corpus.stems[corpus.stems["stem"] == "mixture"]
     seconds = mixtures["num_frames"] / mixtures["sample_rate"]
@@ -270,6 +272,8 @@ def _mixed(corpus: Corpus, out: Path, run: dict[str, Any]) -> Table:
         table.add_row(f"source {name}", ", ".join(words))
     for name, share in facts["targets"].items():
         table.add_row(f"target {name}", f"sounds for {100 * share:.0f} % of the time")
+    for part, name, cause, number in left_out(run):
+        table.add_row(f"left out: {f'{part} {name}'.strip()}", f"{number} {cause}")
     if run["replaced"]:
         table.add_row("drawn again", f"{run['replaced']} times: files could not be read")
     assert corpus.rejected is not None
@@ -288,7 +292,7 @@ def listen(
     num: Annotated[
         int, Parameter(name=["--num", "-n"], help="How many examples.", validator=validators.Number(gte=1))
     ] = 8,
-    seed: Annotated[int, Parameter(help="Of the draws.", validator=validators.Number(gte=0))] = 0,
+    seed: Annotated[int, Parameter(help="Of the draws.", validator=validators.Number(gte=0, lte=2**63 - 1))] = 0,
     split: Annotated[str | None, Parameter(help="Take sources from this split only.")] = None,
     jobs: Jobs = 2,
 ) -> int:

@@ -202,7 +202,7 @@ class BuildLock:
     Raises
     ------
     BuildError
-        On entry: another build holds the folder, or it cannot be written to.
+        On entry: another build holds the folder, or it is a file, cannot be made or cannot be written to.
 
     Examples
     --------
@@ -217,6 +217,14 @@ class BuildLock:
         path = self.folder / ".lock"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if self.folder.is_file():
+                raise BuildError(f"{self.folder}: is a file; give a folder") from error
+            raise BuildError(
+                f"{self.folder}: the folder cannot be made ({error.strerror or error}); choose one that you may "
+                "write to"
+            ) from error
+        try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise _lock_error(path, error) from error

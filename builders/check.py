@@ -3,7 +3,7 @@
 `check_build` holds a build to the promises that writing it made: every row's file is there, byte for byte;
 the stems of a song are equally long and sum to their mixture to 1e-4 of full scale; nothing is NaN, infinite
 or, where there is a sum, beyond full scale; no audio lies about that no row names; pairs, stems and the record of
-the run tell one story; one artist is in one split, and no recording in two.
+the run tell one story; one artist is in one split, no recording in two, and no sound in mixtures of two.
 
 Audio is decoded in blocks, all stems of a song side by side, so that memory does not grow with the song. A
 damaged table is one problem, and what cannot be judged without it is left out. Nothing is written.
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from builders.leaks import find_corpus_leaks
+from builders.leaks import find_corpus_leaks, parents_of_mixtures
 from builders.recipe import RECIPES
 from curation.versions import artist_key, artist_names
 from manifests.audio import AUDIO_SUFFIXES, Audio, blocks, content_id, probe
@@ -36,6 +36,7 @@ TOLERANCE = 1e-4
 """Largest difference between a mixture and the sum of its stems, in parts of full scale."""
 
 _BLOCK_FRAMES = 1 << 17
+_MOST_PARENTS = 20
 _FIX = "run the same build command again"
 # Tables that a build of each kind writes besides `stems`, and the stems of each of its songs.
 _TABLES = {
@@ -106,6 +107,7 @@ def check_build(
         problems += _row_problems(build, tables["stems"], wanted)
         if builder != "import":  # the splits of a dataset are its authors' own: MUSDB18 shares artists among them
             problems += _artist_problems(build, tables["stems"])
+        problems += _parent_problems(build, tables["stems"])
         if "pairs" in tables:
             problems += _pair_problems(build, tables["stems"], tables["pairs"], tables.get("rejected"))
         problems += _stray_files(build, tables["stems"])
@@ -308,6 +310,21 @@ def _artist_problems(build: Path, stems: pd.DataFrame) -> Iterator[str]:
             found = rows["split"].unique()
             name = rows["artist"].iloc[0] or key
             yield f"{path}: artist '{name}' is in the splits {', '.join(found)}; put all their songs in one"
+
+
+def _parent_problems(build: Path, stems: pd.DataFrame) -> Iterator[str]:
+    """Songs that mixtures of several splits were made of; of very many, the first are told."""
+    path = find_table(build, "stems")
+    parents = parents_of_mixtures(stems[stems["split"].notna()])
+    splits = parents.drop_duplicates(["parent", "split"]).groupby("parent")["split"].agg(list)
+    leaking = splits[splits.map(len) > 1]
+    for parent, found in leaking.head(_MOST_PARENTS).items():
+        yield (
+            f"{path}: song '{parent}' is in mixtures of the splits {', '.join(sorted(found))}; draw each split "
+            "from songs of its own ('--splits' of 'stemloom build'), or put these mixtures in one"
+        )
+    if len(leaking) > _MOST_PARENTS:
+        yield f"{path}: {len(leaking) - _MOST_PARENTS} more songs are in mixtures of several splits"
 
 
 def _main_artist(credit: str) -> str:

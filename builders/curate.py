@@ -22,6 +22,7 @@ import pandas as pd
 from builders.cache import BuildLock
 from builders.check import read_record
 from builders.engine import LocalEngine
+from builders.leaks import parents_of_mixtures
 from builders.recipe import CurateRecipe
 from builders.references import read_aliases, read_fixed, read_reference
 from builders.run import Progress, refuse_foreign, remove_stale, silent
@@ -42,6 +43,10 @@ from manifests.tables import TableFormat, empty_table
 
 log = logging.getLogger(__name__)
 
+_SHARED = (
+    "mixtures that have sources in common, which stay in one split; to have several, draw each from songs of its "
+    "own ('--splits' of 'stemloom build'), and name that set here with '--previous'"
+)
 _DEFAULT_SHARES = {"train": 0.97, "validation": 0.03}
 
 
@@ -156,8 +161,6 @@ class CurateBuilder:
 
 def refuse_taken(out: Path, source: Path) -> None:
     """Raise `BuildError` if a folder holds anything but an earlier curation of the same corpus."""
-    if out.exists() and not out.is_dir():
-        raise BuildError(f"{out}: is a file; choose another --out folder")
     refuse_foreign(out, "curation")
     path = out / "recipe.json"
     if not path.exists():
@@ -264,23 +267,32 @@ class _Curation(Selection):
             )
         left = set(self.songs.index)
         links = [link for link in self.links if left.issuperset(link)]
-        groups = merge_groups(artist_groups(songs, aliases=self.aliases), links)
+        shared = self._shared_parents()
+        groups = merge_groups(artist_groups(songs, aliases=self.aliases), [*links, *shared])
         recipe = self.recipe
         shares = None if recipe.hours is not None else recipe.shares or _DEFAULT_SHARES
         if shares is _DEFAULT_SHARES and groups.nunique() < len(shares):
-            log.warning("all songs are of one artist: they are all in the split 'train'")
+            log.warning(
+                "all songs are of one artist%s: they are all in the split 'train'",
+                f", or {_SHARED}" if shared else "",
+            )
             shares = {"train": 1.0}
-        splits = assign_splits(
-            songs.assign(genre=self._strata()),
-            groups,
-            shares,
-            hours=recipe.hours,
-            seed=recipe.seed,
-            fixed=self.fixed,
-            previous=self.previous,
-            stratify=recipe.stratify,
-            missing="drop" if recipe.fixed == "musdb18" else "error",
-        )
+        try:
+            splits = assign_splits(
+                songs.assign(genre=self._strata()),
+                groups,
+                shares,
+                hours=recipe.hours,
+                seed=recipe.seed,
+                fixed=self.fixed,
+                previous=self.previous,
+                stratify=recipe.stratify,
+                missing="drop" if recipe.fixed == "musdb18" else "error",
+            )
+        except RecipeError as error:
+            if shared:
+                raise RecipeError(f"{error}\n{self.corpus.folder}: songs are {_SHARED}") from error
+            raise
         self.songs = self.songs.assign(split=splits.astype("string"))
         self.facts["splits"] = {
             str(split): {
@@ -292,6 +304,14 @@ class _Curation(Selection):
         }
         self._refuse_leaks(links)
         self.wall_s["split"] = time.monotonic() - start
+
+    def _shared_parents(self) -> list[tuple[str, str]]:
+        """Mixtures that have a source in common, each with the first one that has it."""
+        stems = self.corpus.stems
+        parents = parents_of_mixtures(stems[stems["song_id"].isin(self.songs.index)])
+        first = parents.groupby("parent")["song_id"].transform("first")
+        others = first != parents["song_id"]
+        return list(zip(first[others], parents.loc[others, "song_id"], strict=True))
 
     def _strata(self) -> list[str]:
         """What is split alike: genres, and where songs have one stem, what they are."""

@@ -1,6 +1,7 @@
 """The leak audit: what is nearly the same in two splits of a corpus, or in a folder that must stay unseen.
 
-It listens to the audio itself, and takes nothing from the tables but the splits.
+`find_corpus_leaks` listens to the audio itself, and takes nothing from the tables but the splits. Mixtures of one
+sound do not sound alike: what they were made of, `parents_of_mixtures` takes from the table.
 """
 
 from __future__ import annotations
@@ -8,12 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from builders.scan import walk_folder
 from curation.chromaprint import Fingerprint, PcmStream, open_stream
 from curation.leaks import EXTERNAL, find_leaks
 from manifests.audio import blocks, probe
 from manifests.corpus import Corpus, Row, whole_of
 from manifests.errors import AudioError, BuildError, StemloomError
+
+
+def parents_of_mixtures(stems: pd.DataFrame) -> pd.DataFrame:
+    """What mixtures were made of.
+
+    Parameters
+    ----------
+    stems : pd.DataFrame
+        The stems table.
+
+    Returns
+    -------
+    pd.DataFrame
+        `song_id`, `parent` and `split`: a row for each mixture and each song that it was made of, sorted by song.
+    """
+    mixed = stems.loc[(stems["provenance"] == "mixed") & stems["parents"].notna(), ["song_id", "parents", "split"]]
+    mixed = mixed.assign(parent=mixed["parents"].str.split(";")).explode("parent")
+    mixed = mixed.loc[mixed["parent"] != "", ["song_id", "parent", "split"]]
+    return mixed.drop_duplicates().sort_values(["song_id", "parent"], kind="stable", ignore_index=True)
 
 
 def find_corpus_leaks(

@@ -1,17 +1,19 @@
 """Examples of a mixing recipe, to hear and to see: a few mixtures rendered, and a page of them.
 
 The mixtures are a static set (`builders.mixtures`); the page lies beside them, plays their files by relative paths,
-and shows each target's spectrogram with what it is made of: which stem of which song, where, how loud, and what
-happened to it on the way.
+and shows each target's spectrogram with what it is made of: which stem of which song (its title and artist, or its
+file's name), where, how loud, and what happened to it on the way.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+import pandas as pd
 
 from augment.plan import Event, MixturePlan, Step, plans_of
 from augment.recipe import MixRecipe
@@ -109,7 +111,8 @@ def write_examples(
     TableError, AudioError, BuildError
         As `MixtureBuilder.build`.
     """
-    recipe = MixtureRecipe(num=num, splits=None if split is None else {split: num}, seed=seed, jams=False)
+    size: dict[str, Any] = {"num": num} if split is None else {"splits": {split: num}}
+    recipe = MixtureRecipe(**size, seed=seed, jams=False)
     corpus = MixtureBuilder(out, "universal", mix, recipe, jobs=jobs, progress=progress).build(folders)
     mixtures = read_table(out, "mixtures")
     levels = {
@@ -117,10 +120,11 @@ def write_examples(
         for mixture_id, rows in mixtures[mixtures["path"].notna()].groupby("mixture_id")
     }
     plans = plans_of(mixtures)
+    titles = _titles(folders)
     examples = []
     for done, plan in enumerate(plans):
         progress("draw", done, len(plans), 0)
-        examples.append(_example(corpus, plan, levels.get(plan.mixture_id, [])))
+        examples.append(_example(corpus, plan, levels.get(plan.mixture_id, []), mix.targets, titles))
     progress("draw", len(plans), len(plans), 0)
     text = (
         environment()
@@ -137,7 +141,24 @@ def _songs(corpus: Corpus) -> int:
     return len({parent for parents in corpus.stems["parents"].dropna() for parent in parents.split(";") if parent})
 
 
-def _example(corpus: Corpus, plan: MixturePlan, levels: Sequence[float]) -> Example:
+def _titles(folders: Sequence[Path]) -> dict[str, str]:
+    """By song id: its title and artist, or the name that its file had, where the tracks tables know one."""
+    known: dict[str, str] = {}
+    for folder in folders:
+        tracks = Corpus.open(folder).tracks
+        if tracks is None:
+            continue
+        columns = ["track_id", "song_title", "title", "artist", "path"]
+        for track_id, *titles, artist, path in tracks[columns].itertuples(index=False, name=None):
+            title = next((text for text in titles if not pd.isna(text)), None)
+            words = [PurePosixPath(path).name] if title is None else [title, artist]
+            known.setdefault(str(track_id), " by ".join(text for text in words if not pd.isna(text)))
+    return known
+
+
+def _example(
+    corpus: Corpus, plan: MixturePlan, levels: Sequence[float], targets: Sequence[str], titles: Mapping[str, str]
+) -> Example:
     stems = corpus.song(plan.mixture_id)
     colours = stem_colours(list(stems))
     seen: dict[str, Spectrogram] = {
@@ -146,9 +167,10 @@ def _example(corpus: Corpus, plan: MixturePlan, levels: Sequence[float]) -> Exam
     top_db = max(float(found.levels_db.max()) for found in seen.values())
     inner = max([plan.num_frames, *(event.offset_frame + event.length_frames for event in plan.events)])
     tracks = []
-    for stem, row in sorted(stems.items(), key=lambda item: item[0] != MIXTURE):
+    order = {stem: place for place, stem in enumerate((MIXTURE, *targets))}
+    for stem, row in sorted(stems.items(), key=lambda item: order.get(item[0], len(order))):
         bars = [
-            _bar(event, level, inner)
+            _bar(event, level, inner, titles)
             for event, level in zip(plan.events, levels, strict=True)
             if event.target == stem
         ]
@@ -168,12 +190,12 @@ def _scaled(gain_db: float | None) -> list[str]:
     return [f"{number(gain_db)} dB, to stay within full scale"] if is_changed else []
 
 
-def _bar(event: Event, level: float, inner_frames: int) -> Bar:
+def _bar(event: Event, level: float, inner_frames: int, titles: Mapping[str, str]) -> Bar:
     start_s = event.source_start_frame / event.source_rate
     return Bar(
         event.offset_frame / inner_frames,
         event.length_frames / inner_frames,
-        f"{event.stem} of {event.song_id}",
+        f"{event.stem} of {titles.get(event.song_id) or PurePosixPath(event.path).name}",
         f"{event.path} from {number(start_s, 2)} s, {number(event.num_frames / event.source_rate, 2)} s",
         f"{number(event.gain_db)} dB" + ("" if level != level else f", {number(level)} LUFS"),
         tuple(_words(step) for step in event.transforms),

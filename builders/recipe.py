@@ -218,9 +218,10 @@ class MixtureRecipe(BaseModel):
     """Mixtures, drawn from all songs of the corpora."""
 
     splits: Annotated[dict[str, Annotated[int, Field(ge=1)]] | None, _Said] = None
-    """Instead of `num`: splits and how many mixtures each has, drawn from the songs of that split."""
+    """Instead of `num`: splits and how many mixtures each has, drawn from the songs of that split, such as
+    '--splits.train 3406'."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     """Of every draw."""
 
     on_error: Literal["replace", "reject"] = "replace"
@@ -234,6 +235,16 @@ class MixtureRecipe(BaseModel):
 
     max_item_s: Annotated[float, Field(gt=0)] = 900.0
     """A mixture that takes longer is given up, with a row in the rejected table."""
+
+    @model_validator(mode="after")
+    def _refuse_num_and_splits(self) -> Self:
+        default = type(self).model_fields["num"].default
+        if self.splits is not None and self.num != default:
+            raise ValueError(
+                f"field 'num' is {self.num}, and 'splits' says how many mixtures each split has; leave one of "
+                "them out"
+            )
+        return self
 
 
 class MixedRecipe(MixtureRecipe):

@@ -218,12 +218,20 @@ def refuse_foreign(out: Path, writer: str) -> None:
     Raises
     ------
     BuildError
-        When it holds anything and no `recipe.json`.
+        When it is a file, cannot be looked into, or holds anything and no `recipe.json`.
     """
-    if not out.is_dir() or (out / "recipe.json").exists():
-        return
-    # what the lock, and a recipe that was being written, leave
-    found = sorted(path.name for path in out.iterdir() if not path.name.startswith((".lock", TEMPORARY_PREFIX)))
+    try:
+        if out.exists() and not out.is_dir():
+            raise BuildError(f"{out}: is a file; give a folder")
+        if not out.is_dir() or (out / "recipe.json").exists():
+            return
+        # what the lock, and a recipe that was being written, leave
+        names = [path.name for path in out.iterdir() if not path.name.startswith((".lock", TEMPORARY_PREFIX))]
+    except OSError as error:
+        raise BuildError(
+            f"{out}: the folder cannot be looked into ({error.strerror or error}); choose one that you may write to"
+        ) from error
+    found = sorted(names)
     if found:
         raise BuildError(
             f"{out}: already holds '{found[0]}', which no {writer} has written, and nothing is overwritten; choose "

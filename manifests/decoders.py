@@ -124,7 +124,10 @@ def _require_file(path: Path) -> None:
     """Raise unless `path` is a regular file (a pipe would block for ever) with something in it."""
     try:
         if not path.exists():
-            raise AudioError(f"{path}: no such file; scan its folder again")
+            raise AudioError(
+                f"{path}: no such file; look whether it was moved or its drive is not mounted; a catalogue is "
+                "scanned again by the same build command"
+            )
         if not path.is_file():
             raise AudioError(f"{path}: not a regular file; give the path of an audio file")
         if path.stat().st_size == 0:

@@ -21,11 +21,13 @@ __all__ = ["Settings", "load_recipe", "make_recipe", "read_mapping", "wrong_fiel
 
 Recipe = TypeVar("Recipe", bound=BaseModel)
 
+_MERGE = "tag:yaml.org,2002:merge"
+
 
 class Settings(BaseModel):
     """A frozen group of fields within a recipe; an unknown field is an error that names the nearest known one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -65,14 +67,45 @@ def load_recipe(path: Path, kind: type[Recipe]) -> Recipe:
 def read_mapping(path: Path) -> dict[str, object]:
     """The mapping that a YAML file holds, or a `RecipeError` that says what is wrong with it."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        twice = _keys_twice(yaml.compose(text, yaml.SafeLoader))
+        values = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: cannot be read as YAML ({error}); correct the file") from error
+    if twice:
+        raise RecipeError("\n".join(f"{path}: {problem}" for problem in twice))
     if values is None:
         values = {}
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: holds a {type(values).__name__}, expected 'field: value' lines")
     return values
+
+
+def _keys_twice(root: yaml.Node | None) -> list[str]:
+    """Keys that stand twice in one mapping, of which YAML would take the last without a word.
+
+    What a merge (``<<``) brings stands in another mapping, and may be said again.
+    """
+    problems = []
+    nodes, seen = [] if root is None else [root], set()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            nodes += [part for pair in node.value for part in pair]
+            lines: dict[tuple[str, str], int] = {}
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                    continue
+                name, line = (key.tag, key.value), key.start_mark.line + 1
+                if name in lines:
+                    problems.append((line, f"key '{key.value}' stands in line {lines[name]} already"))
+                lines.setdefault(name, line)
+    return [f"line {line}: {problem}; leave one of them out" for line, problem in sorted(problems)]
 
 
 def make_recipe(values: dict[str, object], source: str, kind: type[Recipe]) -> Recipe:

@@ -172,7 +172,7 @@ def test_the_memory_of_a_worker_is_given_in_gb(
         (["build", "catalog", "ABSENT", "--out", "OUT", "--dry-run"], "is no folder"),
         (["scan", "ABSENT", "--out", "OUT"], "is no folder"),
         (["build", "catalog", "MUSIC", "--out", "MUSIC"], "lies in the catalogue"),
-        (["build", "catalog", "MUSIC", "--out", "FILE"], "choose a folder that you may write to"),
+        (["build", "catalog", "MUSIC", "--out", "FILE"], "file: is a file; give a folder"),
         (["check", "ABSENT"], "is no folder"),
         (["report", "ABSENT"], "is no folder"),
     ],

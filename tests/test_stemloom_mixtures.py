@@ -101,6 +101,8 @@ def test_splits_by_flags(run: Terminal, split_sounds: Path, mix: Path, tmp_path:
     assert (code, err) == (0, "")
     said = dict(cells(out))
     assert (said["train"], said["test"]) == ("3 mixtures (0.00 h)", "2 mixtures (0.00 h)")
+    assert said["left out: train music"] == "2 split is none of train"
+    assert said["left out: test music"] == "3 split is none of test"
     table = read_table(tmp_path / "set", "mixtures")
     assert set(table["split"]) == {"train", "test"}
 
@@ -136,7 +138,10 @@ def test_a_dry_run_says_what_could_be_drawn_and_writes_nothing(
     assert cells(out) == [
         row
         for name in ("speech", "music", "effects")
-        for row in [(f"test {name}", "2 places in 2 songs"), ("", "3 left out: split is none of test")]
+        for row in [
+            (f"test {name}", "2 places in 2 songs"),
+            (f"left out: test {name}", "3 split is none of test"),
+        ]
     ]
     assert not (tmp_path / "set").exists()
 
@@ -153,6 +158,17 @@ def test_what_was_left_out_and_drawn_again_is_told(run: Terminal, mix: Path, tmp
     rejected = dict(cells(out))["rejected: render"]
     assert rejected.endswith(" unreadable")
     assert 0 < int(rejected.split()[0]) <= int(again)
+
+
+@pytest.mark.parametrize("command", [("build", "universal"), ("listen",)])
+def test_an_out_that_is_a_file_is_told(
+    run: Terminal, sounds: Path, mix: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "taken").write_text("mine")
+    code, _, err = run(*command, mix, "--from", sounds, "--out", tmp_path / "taken", "--jobs", "0")
+    assert code == 1
+    assert f"{tmp_path / 'taken'}: is a file; give a folder" in " ".join(err.split())
+    assert (tmp_path / "taken").read_text() == "mine"
 
 
 def test_examples_say_where_their_page_is(run: Terminal, sounds: Path, mix: Path, tmp_path: Path) -> None:
@@ -195,6 +211,13 @@ def test_ready_recipes_go_by_their_names(run: Terminal, split_sounds: Path, tmp_
         (["build", "universal", "MIX", "--from", "SOUNDS", "--num", "0"], 2, "num"),
         (["build", "universal", "MIX", "--from", "SOUNDS", "--splits.train", "0"], 2, "splits"),
         (["build", "universal", "MIX", "--from", "SOUNDS", "--splits.train", "3"], 2, "split"),
+        (
+            ["build", "universal", "MIX", "--from", "SOUNDS", "--num", "7", "--splits.train", "3"],
+            2,
+            "field 'num' is 7, and 'splits' says how many",
+        ),
+        (["build", "universal", "MIX", "--from", "SOUNDS", "--seed", f"{2**63}"], 2, "seed"),
+        (["listen", "MIX", "--from", "SOUNDS", "--seed", f"{2**63}"], 2, "seed"),
         (["build", "universal", "MIX", "--from", "SOUNDS", "--bit-depth", "20"], 2, "bit_depth"),
         (["build", "universal", "MIX", "--from", "SOUNDS", "--jobs", "-1"], 2, "jobs is -1"),
         (["build", "universal", "MIX", "--from", "SOUNDS", "--mix", "{}"], 2, "--mix"),

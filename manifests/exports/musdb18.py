@@ -10,7 +10,8 @@ in `train`, as they do there; `setup.yaml` names them and the stems, so that
 `musdb.DB(out, setup_file="setup.yaml", is_wav=True, subsets="train", split="valid")` gives them.
 
 What is neither bass, drums nor vocals is `other`, so that the four always sum to the mixture. A corpus without any
-bass or drums (a catalogue of mixtures and instrumentals) gives a layout without them, which `musdb` reads too.
+bass or drums (a catalogue of mixtures and instrumentals) gives a layout without them, which `musdb` reads too; one
+without vocals as well is refused, as `other` would be the mixture.
 
 References
 ----------
@@ -103,7 +104,8 @@ def export(
     AudioError
         When a file cannot be decoded.
     RecipeError
-        When `stems` is not about stems of the layout and the corpus, or `audio` or a split is not known.
+        When `stems` is not about stems of the layout and the corpus, is left out and no song has bass, drums or
+        vocals, or `audio` or a split is not known.
     BuildError
         When `out` is not new or empty, or the disk refuses.
     """
@@ -152,6 +154,11 @@ def _groups(songs: Sequence[Song], stems: Mapping[str, Sequence[str]] | None) ->
         rest = [stem for stem in known if stem not in STEMS or stem == "other"]
         groups = {stem: rest if stem == "other" else [stem] for stem in STEMS}
         groups = {stem: group for stem, group in groups.items() if set(group) & set(known)}
+        if set(groups) == {"other"}:
+            raise RecipeError(
+                f"stems: no song has bass, drums or vocals (they have {', '.join(rest)}), and 'other' would be the "
+                f"mixture itself; say which stems make which, such as '--stems.vocals {rest[0]}'"
+            )
         if missing := set(STEMS) - set(groups):
             _log.warning("no song has %s: the layout goes without", " or ".join(sorted(missing)))
         return groups

@@ -81,7 +81,8 @@ def build_mixtures(
     **settings: Any,
 ) -> Corpus:
     """A set of 6 mixtures, in this process, unless told otherwise."""
-    recipe = MixtureRecipe(**{"num": 6, **settings})
+    size = {} if settings.get("splits") else {"num": 6}
+    recipe = MixtureRecipe(**{**size, **settings})
     builder = MixtureBuilder(out, kind, mix or mix_recipe(), recipe, jobs=jobs, table_format=table_format)
     return builder.build([corpora] if isinstance(corpora, Path) else corpora)
 

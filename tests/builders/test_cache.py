@@ -304,9 +304,32 @@ def test_a_lock_is_released_with_its_block_and_can_be_taken_again(tmp_path: Path
 
 
 def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / ".lock").mkdir()
     with (
-        pytest.raises(BuildError, match=r"file/\.lock: cannot be locked.*choose a folder"),
-        BuildLock(tmp_path / "file"),
+        pytest.raises(BuildError, match=r"\.lock: cannot be locked \(Is a directory\); choose a folder"),
+        BuildLock(tmp_path),
+    ):
+        pass
+
+
+def test_a_file_is_no_folder_to_lock(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BuildError, match=r"file: is a file; give a folder$"), BuildLock(tmp_path / "file"):
+        pass
+    with (
+        pytest.raises(BuildError, match=r"file/in it: the folder cannot be made \(Not a directory\); choose one"),
+        BuildLock(tmp_path / "file" / "in it"),
+    ):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with (
+        pytest.raises(BuildError, match=r"new: the folder cannot be made \(Permission denied\); choose one"),
+        BuildLock(tmp_path / "new"),
     ):
         pass

@@ -220,6 +220,18 @@ def share_a_file(build: Path) -> None:
     edit(build, "stems", change)
 
 
+def mix_from(parents: dict[str, str]) -> Callable[[Rows], None]:
+    """Take songs for mixtures of others, each in a split of its own."""
+
+    def change(rows: Rows) -> None:
+        for row in rows:
+            number = int(row["song_id"].removeprefix("song"))
+            row.update(provenance="mixed", parents=parents[row["song_id"]], artist=None)
+            row.update(split=("train", "test")[number])
+
+    return change
+
+
 def split_artist(rows: Rows) -> None:
     for row in rows:
         is_first = row["song_id"] == "song0"
@@ -298,6 +310,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda build: edit(build, "stems", split_artist),
         "stems.parquet: artist 'The Same' is in the splits train, test; put all their songs in one",
     ),
+    "parent in two splits": (
+        lambda build: edit(build, "stems", mix_from({"song0": "a;b", "song1": "c;b"})),
+        "stems.parquet: song 'b' is in mixtures of the splits test, train; draw each split from songs of its own "
+        "('--splits' of 'stemloom build')",
+    ),
     "unknown pair": (
         lambda build: edit(build, "pairs", lambda rows: rows.pop(0)),
         "stems.parquet: song 'song0': pair_id 'song0-inst0' is not in the pairs table; run the same build",
@@ -365,6 +382,20 @@ def test_damage_is_told_in_one_line(build: Path, name: str) -> None:
     assert told == problems
     assert len(told) == 1
     assert told[0].startswith(str(build))
+
+
+def test_parents_of_several_splits_are_told_up_to_a_number(build: Path) -> None:
+    many = ";".join(f"p{number:02}" for number in range(30))
+    edit(build, "stems", mix_from({"song0": many, "song1": f"{many};own"}))
+    problems = check_build(build)
+    assert len(problems) == 21
+    assert [problem.split("'")[1] for problem in problems[:20]] == [f"p{number:02}" for number in range(20)]
+    assert problems[20].endswith("10 more songs are in mixtures of several splits")
+
+
+def test_parents_of_one_split_each_are_well(build: Path) -> None:
+    edit(build, "stems", mix_from({"song0": "a;b", "song1": "c"}))
+    assert check_build(build) == []
 
 
 @pytest.mark.parametrize("field", ["num_frames", "sample_rate", "channels"])

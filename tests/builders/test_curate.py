@@ -16,7 +16,7 @@ from builders.recipe import CurateRecipe
 from manifests.corpus import Corpus
 from manifests.errors import BuildError, RecipeError, TableError
 from manifests.loudness import loudness_lufs
-from manifests.tables import read_table
+from manifests.tables import read_table, write_table
 from tests.builders.small_catalog import contents
 from tests.builders.small_corpora import (
     RATE,
@@ -329,6 +329,50 @@ def test_one_artist_is_all_training_unless_asked_otherwise(
     source = write_corpus(tmp_path / "source", [("a", stems(1)), ("b", stems(2))], artist="Ann")
     assert set(curate(source, tmp_path / "out", shares=None).stems["split"]) == {"train"}
     assert "one artist" in caplog.text
+
+
+def mixed_corpus(folder: Path, parents: dict[str, str], **facts: Any) -> Corpus:
+    """Mixtures, each with the ids of the songs that it was made of."""
+    made = [(name, stems(number)) for number, name in enumerate(parents)]
+    corpus = write_corpus(folder, made, provenance="mixed", artist=None, **facts)
+    table = read_table(folder, "stems")
+    table["parents"] = table["song_id"].map(parents)
+    write_table(folder, "stems", table)
+    return Corpus.open(corpus.folder)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mixtures_of_one_source_are_never_in_two_splits(tmp_path: Path, seed: int) -> None:
+    parents = {"m0": "a;b", "m1": "c", "m2": "b;d", "m3": "e;f", "m4": "d", "m5": "f"}
+    source = mixed_corpus(tmp_path / "source", parents)
+    settings: dict[str, Any] = {"shares": {"train": 0.5, "test": 0.5}, "seed": seed, "clip_s": None}
+    kept = curate(source, tmp_path / "kept", **settings)
+    found = kept.stems.drop_duplicates("song_id").set_index("song_id")["split"]
+    assert set(found) == {"train", "test"}
+    assert found["m0"] == found["m2"] == found["m4"]
+    assert found["m3"] == found["m5"]
+    assert check_build(kept.folder) == []
+
+
+def test_mixtures_that_all_share_a_source_cannot_fill_two_splits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = mixed_corpus(tmp_path / "source", {"m0": "a;b", "m1": "a"})
+    with pytest.raises(RecipeError, match=r"artist groups(.|\n)*sources in common.*--splits.*stemloom build"):
+        curate(source, tmp_path / "out", shares={"train": 0.5, "test": 0.5})
+    assert set(curate(source, tmp_path / "out", shares=None).stems["split"]) == {"train"}
+    assert "sources in common" in caplog.text
+
+
+def test_the_splits_of_a_set_of_mixtures_are_kept(tmp_path: Path) -> None:
+    source = mixed_corpus(tmp_path / "source", {"m0": "a;b", "m1": "a", "m2": "c"})
+    table = read_table(source.folder, "stems")
+    table["split"] = table["song_id"].map({"m0": "train", "m1": "train", "m2": "validation"})
+    write_table(source.folder, "stems", table)
+    settings: dict[str, Any] = {"shares": {"train": 0.5, "validation": 0.5}, "previous": str(source.folder)}
+    kept = curate(Corpus.open(source.folder), tmp_path / "kept", **settings)
+    found = kept.stems.drop_duplicates("song_id").set_index("song_id")["split"]
+    assert found.to_dict() == {"m0": "train", "m1": "train", "m2": "validation"}
 
 
 def test_songs_without_an_artist_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ import pytest
 from builders.listen import write_examples
 from manifests.corpus import Corpus
 from manifests.errors import BuildError, RecipeError
-from manifests.tables import read_table
+from manifests.tables import frame_of, read_table, write_table
 from tests.builders.browser import CHROMIUM, Browser
 from tests.builders.report.test_page import HOSTILE, Page
 from tests.builders.small_mixtures import mix_recipe, plans_in, sound_corpus, sound_rows, split_corpus
@@ -22,6 +22,16 @@ from tests.manifests.exports.small_corpus import files_of, write_tables
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sound_corpus(tmp_path_factory.mktemp("corpora") / "sounds").folder
+
+
+def write_tracks(folder: Path, known: dict[str, dict[str, Any]]) -> None:
+    """A tracks table with what is known of songs."""
+    facts = {"root": "music", "codec": "flac", "version": "original", "sample_rate": 8000, "channels": 2}
+    rows = [
+        {"track_id": song_id, "path": f"found/{number}.flac", "num_frames": 1, **facts, **row}
+        for number, (song_id, row) in enumerate(known.items())
+    ]
+    write_table(folder, "tracks", frame_of("tracks", rows))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +55,8 @@ def test_the_page_has_every_example_and_what_it_is_made_of(page: Path) -> None:
     events = table[table["path"].notna()]
     assert len(shown.all("i")) == len(events) + len(Corpus.open(page.parent).stems)  # bars, and a colour each
     for event in events.itertuples():
-        assert f"{event.stem} of {event.song_id}" in shown.text
+        assert f"{event.stem} of {event.stem}.flac: " in shown.text  # no tracks table knows a title
+        assert event.path in shown.text
         level = "" if event.loudness_lufs != event.loudness_lufs else f", {event.loudness_lufs:.1f} LUFS"
         assert f"{event.gain_db:.1f} dB{level}".replace("-", "−") in shown.text
     assert shown.tiles()["Examples"] == ("3", "seed 2")
@@ -56,9 +67,9 @@ def test_the_page_has_every_example_and_what_it_is_made_of(page: Path) -> None:
 def test_bars_are_where_events_are(page: Path) -> None:
     shown = Page(page)
     bars = re.findall(r'<i style="left: ([\d.]+)%; width: ([\d.]+)%;.*?title="(.*?)"', shown.source)
-    stems = list(Corpus.open(page.parent).song("2-0000-00000000"))
+    stems = ["speech", "music", "effects"]  # as the recipe has them
     wanted = [
-        (100 * event.offset_frame / 4000, 100 * event.length_frames / 4000, f"{event.stem} of {event.song_id}")
+        (100 * event.offset_frame / 4000, 100 * event.length_frames / 4000, f"{event.stem} of {event.stem}.flac")
         for plan in plans_in(page.parent)
         for event in sorted(plan.events, key=lambda event: stems.index(event.target))
     ]
@@ -67,6 +78,24 @@ def test_bars_are_where_events_are(page: Path) -> None:
         assert title == wanted_title
         assert float(left) == pytest.approx(wanted_left, abs=0.01)
         assert float(width) == pytest.approx(wanted_width, abs=0.01)
+
+
+def test_targets_are_in_the_order_of_the_recipe(page: Path) -> None:
+    first = Page(page).source.split('<figure class="song">')[1]
+    assert re.findall(r'alt="Spectrogram of the (\w+)"', first) == ["mixture", "speech", "music", "effects"]
+
+
+def test_songs_have_their_titles_where_a_tracks_table_knows_them(tmp_path: Path) -> None:
+    for kind in ("speech", "music", "effects"):
+        write_tables(tmp_path / kind, sound_rows(tmp_path / kind, kind, 1))
+    known = {"title": "Rain (Live)", "song_title": "Rain", "artist": "Band"}
+    write_tracks(tmp_path / "music", {"music0": known, "another": {"title": "Snow"}})
+    write_tracks(tmp_path / "effects", {"effects0": {"path": "dogs/bark 03.wav", "artist": "Nobody"}})
+    sources = {kind: {"stems": kind} for kind in ("speech", "music", "effects")}
+    folders = [tmp_path / kind for kind in sources]
+    shown = Page(write_examples(mix_recipe(sources=sources), folders, tmp_path / "out", num=1, jobs=0))
+    titles = re.findall(r'<i style="left.*?title="(.*?)"', shown.source)
+    assert titles == ["speech of speech.flac", "music of Rain by Band", "effects of bark 03.wav"]
 
 
 def test_every_stem_has_its_file_and_picture(page: Path) -> None:
@@ -82,6 +111,7 @@ def test_names_from_files_are_text(tmp_path: Path) -> None:
     rows = sound_rows(tmp_path / "in", "speech", 1)
     rows[0]["song_id"] = HOSTILE
     write_tables(tmp_path / "in", rows)
+    write_tracks(tmp_path / "in", {HOSTILE: {"title": HOSTILE}})
     mix = mix_recipe(sources={"speech": {"stems": "speech"}}, about=HOSTILE)
     shown = Page(write_examples(mix, [tmp_path / "in"], tmp_path / "out", name=HOSTILE, num=1, jobs=0))
     assert shown.all("script") == []
@@ -120,7 +150,7 @@ def test_silent_examples_have_a_page_too(sounds: Path, tmp_path: Path) -> None:
 def test_a_cascade_shows_what_is_left(sounds: Path, tmp_path: Path) -> None:
     mix = mix_recipe(remove={"target": "speech"})
     shown = Page(write_examples(mix, [sounds], tmp_path / "out", num=1, jobs=0))
-    assert "speech of speech" not in shown.text
+    assert "speech of " not in shown.text
     assert "remove (target speech, by oracle)" in shown.text
 
 

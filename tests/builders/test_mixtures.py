@@ -268,8 +268,8 @@ def test_splits_take_songs_of_their_own_and_draw_different_mixtures(tmp_path: Pa
 def test_the_order_of_splits_and_of_corpora_does_not_matter(tmp_path: Path) -> None:
     one = split_corpus(tmp_path / "one").folder
     two = split_corpus(tmp_path / "two").folder
-    build_mixtures(tmp_path / "set", [one, two], num=1, splits={"train": 2, "test": 3})
-    build_mixtures(tmp_path / "other", [two, one], num=1, splits={"test": 3, "train": 2})
+    build_mixtures(tmp_path / "set", [one, two], splits={"train": 2, "test": 3})
+    build_mixtures(tmp_path / "other", [two, one], splits={"test": 3, "train": 2})
     assert bytes_of(tmp_path / "set") == bytes_of(tmp_path / "other")
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from builders.recipe import CatalogRecipe
+from builders.recipe import CatalogRecipe, MixtureRecipe
 from manifests.errors import RecipeError
-from manifests.recipes import load_recipe, make_recipe
+from manifests.recipes import load_recipe, make_recipe, read_mapping
 
 
 def written(folder: Path, text: str) -> Path:
@@ -118,6 +118,67 @@ def test_a_file_that_is_no_recipe_is_refused_by_name(tmp_path: Path, content: by
     path.write_bytes(content)
     with pytest.raises(RecipeError, match=rf"{path}: {message}"):
         load_recipe(path, CatalogRecipe)
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        (
+            "min_votes: 3\nmin_song_s: 20\nmin_votes: 4\nmin_votes: 5\n",
+            [
+                "line 3: key 'min_votes' stands in line 1 already",
+                "line 4: key 'min_votes' stands in line 1 already",
+            ],
+        ),
+        ("min_votes: 3\n'min_votes': 3\n", ["line 2: key 'min_votes' stands in line 1 already"]),
+        ("{method: transfer, method: transfer}", ["line 1: key 'method' stands in line 1 already"]),
+        ("method:\n  - {a: 1}\n  - {a: 1, b: {c: 1,\n     c: 2}}", ["line 4: key 'c' stands in line 3 already"]),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path: Path, text: str, problems: list[str]) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, CatalogRecipe)
+    assert str(caught.value).splitlines() == [f"{path}: {problem}; leave one of them out" for problem in problems]
+
+
+def test_what_a_merge_brings_may_be_said_again(tmp_path: Path) -> None:
+    text = """
+        a: {b: &first {x: 1, y: 2}, c: &second {<<: *first, x: 3}}
+        d: {<<: *second, y: 4}
+        e: {<<: [*first, *second], x: 5}
+        f: *second
+        1: one
+        '1': another
+    """
+    second = {"x": 3, "y": 2}
+    assert read_mapping(written(tmp_path, text)) == {
+        "a": {"b": {"x": 1, "y": 2}, "c": second},
+        "d": {"x": 3, "y": 4},
+        "e": {"x": 5, "y": 2},
+        "f": second,
+        1: "one",
+        "1": "another",
+    }
+
+
+def test_a_mapping_that_holds_itself_is_read(tmp_path: Path) -> None:
+    values = read_mapping(written(tmp_path, "a: &all {b: *all}"))
+    assert isinstance(values["a"], dict)
+    assert values["a"]["b"] is values["a"]
+
+
+def test_mixtures_have_one_number_or_one_for_each_split() -> None:
+    assert MixtureRecipe(splits={"train": 3}).splits == {"train": 3}
+    assert make_recipe({"num": 1000, "splits": {"train": 3}}, "recipe.json", MixtureRecipe).num == 1000
+    with pytest.raises(RecipeError, match=r"field 'num' is 7, and 'splits' says .*; leave one of them out"):
+        make_recipe({"num": 7, "splits": {"train": 3}}, "set.yaml", MixtureRecipe)
+
+
+def test_a_seed_of_mixtures_fits_into_64_bits() -> None:
+    assert MixtureRecipe(seed=2**63 - 1).seed == 2**63 - 1
+    with pytest.raises(RecipeError, match=f"field 'seed' is {2**63}: "):
+        make_recipe({"seed": 2**63}, "set.yaml", MixtureRecipe)
 
 
 @pytest.mark.parametrize("name", ["absent.yaml", "."])

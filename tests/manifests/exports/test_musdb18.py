@@ -178,6 +178,14 @@ def test_stems_are_grouped_as_asked(tmp_path):
     assert setup["sources"] == {"vocals": "vocals.wav", "other": "other.wav"}
 
 
+def test_a_corpus_of_which_all_would_be_other_is_refused(tmp_path):
+    corpus = small_corpus(tmp_path / "corpus", ("dialogue", "music"))
+    with pytest.raises(RecipeError, match=r"no song has bass, drums or vocals .*dialogue, music.*mixture.*--stems"):
+        export(corpus, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    export(corpus, tmp_path / "out", stems={"other": ["dialogue", "music"]})  # who asks for it gets it
+
+
 @pytest.mark.parametrize(
     ("stems", "message"),
     [
