@@ -99,7 +99,10 @@ def draw(recipe: MixRecipe, pool: Pool, seed: int, epoch: int, index: int, attem
 
 @dataclass(frozen=True)
 class _Take:
-    """A place that was drawn for a source, and how far into it (a share of what is left to choose)."""
+    """A place that was drawn for a source, and how far into it: a share of what is left to choose.
+
+    That is where the crop starts in a source that is longer than the mixture, and where a shorter one lies in it.
+    """
 
     name: str
     files: tuple[File, ...]
@@ -243,7 +246,7 @@ def _placed(
             steps.append({"name": "loudness", "lufs": lufs})
         start = _start(recipe, source, take, taken, rng)
         target = targets[number % len(targets)]
-        offset = _offset(recipe, source, length, inner_frames, cursor, spans, rng)
+        offset = _offset(recipe, source, take, length, inner_frames, cursor, spans, rng)
         if offset is None:
             continue
         if length > inner_frames - offset:  # what is cut off is neither read nor measured
@@ -323,6 +326,7 @@ def _start(recipe: MixRecipe, source: SourceRule, take: _Take, taken: int, rng: 
 def _offset(
     recipe: MixRecipe,
     source: SourceRule,
+    take: _Take,
     length: int,
     inner_frames: int,
     cursor: int,
@@ -334,8 +338,8 @@ def _offset(
         gap = max(0.0, source.gap_s.draw(rng))
         offset = cursor + round(gap * recipe.sample_rate)
         return offset if offset < inner_frames else None
-    if source.place == "fill":
-        return 0 if source.loop else int(rng.integers(inner_frames - length + 1))
+    if source.place == "fill":  # what comes together stays together
+        return 0 if source.loop else int(take.position * (inner_frames - length + 1))
     for _ in range(_TRIES):
         if source.offset_s is None:
             offset = int(rng.integers(inner_frames - length + 1))

@@ -179,6 +179,16 @@ def test_sources_come_from_one_moment_of_a_song_together(tmp_path: Path) -> None
     assert {plan.events[0].song_id for plan in drawn} == {"song0", "song1", "song2"}
 
 
+def test_sources_that_come_together_stay_together_where_they_are_shorter_than_the_mixture(tmp_path: Path) -> None:
+    corpus = song_corpus(tmp_path)
+    sources = {"vocals": {"stems": "vocals"}, "accompaniment": {"stems": "bass+drums+other"}}
+    mix = recipe(sources=sources, together=True, length_s=2.0)
+    drawn = plans(mix, pool_of(mix, corpus), 300)
+    assert all(len(set(spans(plan))) == 1 for plan in drawn)
+    offsets = [plan.events[0].offset_frame / (16_000 - FRAMES) for plan in drawn]
+    assert scipy.stats.kstest(offsets, "uniform").pvalue > 1e-3
+
+
 def test_shuffled_groups_exchange_the_sources_of_consecutive_mixtures(tmp_path: Path) -> None:
     """Demucs' remix: a group of four holds each source of four moments once, in the mixtures of the group."""
     corpus = song_corpus(tmp_path, songs=12)
