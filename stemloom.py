@@ -128,9 +128,7 @@ def build_catalog(
     /,
     *,
     out: Path,
-    config: Annotated[
-        Path | None, Parameter(help="YAML file with recipe fields; flags given beside it win.")
-    ] = None,
+    config: Config = None,
     jobs: Jobs = 2,
     engine: Engine = "local",
     dry_run: DryRun = False,

@@ -34,6 +34,41 @@ _KINDS = (
 )
 
 
+def draw_uniform(rng: np.random.Generator, span: tuple[float, float]) -> float:
+    """Draw from a range, every number as likely as any other.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    span : tuple of float
+        ``(low, high)``.
+
+    Returns
+    -------
+    float
+    """
+    low, high = span
+    return low + (high - low) * rng.random()  # numpy refuses a range from 0.0 to -0.0
+
+
+def draw_log_uniform(rng: np.random.Generator, span: tuple[float, float]) -> float:
+    """Draw from a range of positive numbers, every ratio as likely as any other.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    span : tuple of float
+        ``(low, high)``, both above 0.
+
+    Returns
+    -------
+    float
+    """
+    low, high = span
+    drawn = math.exp(draw_uniform(rng, (math.log(low), math.log(high))))
+    return min(max(drawn, low), high)
+
+
 class Distribution(Settings):
     """Where a real number comes from. Exactly one kind is set; see the module for how it is written."""
 
@@ -101,8 +136,7 @@ class Distribution(Settings):
         if self.uniform is not None:
             return self._uniform(rng, *self.uniform)
         if self.log_uniform is not None:
-            low, high = self.log_uniform
-            return float(math.exp(rng.uniform(math.log(low), math.log(high))))
+            return draw_log_uniform(rng, self.log_uniform)
         if self.normal is not None:
             return float(rng.normal(*self.normal))
         if self.skew_normal is not None:
@@ -123,7 +157,7 @@ class Distribution(Settings):
         return _poisson_quantile(mean, 1 - (1 - rng.random()) * -math.expm1(-mean))
 
     def _uniform(self, rng: np.random.Generator, low: float, high: float) -> float:
-        return low + (high - low) * rng.random()  # numpy refuses a range from 0.0 to -0.0
+        return draw_uniform(rng, (low, high))
 
     @property
     def support(self) -> tuple[float, float]:

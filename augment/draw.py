@@ -69,8 +69,8 @@ def draw(recipe: MixRecipe, pool: Pool, seed: int, epoch: int, index: int, attem
         When the counts of 1,000 draws never reach `min_sources`, or a length or a factor never is above 0.
     """
     rng = generator(seed, epoch, index, attempt)
-    takes = _together(recipe, pool, rng, (seed, epoch, index, attempt)) if recipe.together else None
-    takes = takes if takes is not None else _apart(recipe, pool, rng)
+    key = (seed, epoch, index, attempt)
+    takes = _together(recipe, pool, rng, key) if recipe.together else _apart(recipe, pool, rng)
     num_frames = _length(recipe, takes)
     steps, _ = _steps(recipe.transforms, num_frames, recipe, recipe.channels, recipe.targets, rng)
     inner_frames = frames_needed(steps, num_frames)
@@ -176,13 +176,10 @@ def _together(
     table = pool.choices[names[0]].table
     size = recipe.shuffle_groups
     if size == 1:
-        moments = {name: (table.draw(rng), rng.random()) for name in names[:1]}
-        moments = dict.fromkeys(names, moments[names[0]])
+        moments = dict.fromkeys(names, (table.draw(rng), rng.random()))
     else:
         seed, epoch, index, attempt = key
-        ours = np.random.Generator(
-            np.random.PCG64(np.random.SeedSequence((seed, epoch, index // size, _GROUP + attempt)))
-        )
+        ours = generator(seed, epoch, index // size, _GROUP + attempt)
         group = [(table.draw(ours), ours.random()) for _ in range(size)]
         moments = {name: group[int(ours.permutation(size)[index % size])] for name in names}
     for _ in range(1000):

@@ -24,7 +24,7 @@ from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import RecipeError, did_you_mean
 from manifests.packed import PackedCorpus
 
-__all__ = ["Choice", "File", "Pool", "make_pool"]
+__all__ = ["Choice", "File", "Pool", "make_pool", "root_name"]
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def _stems_of(corpora: Mapping[str, Corpus]) -> pd.DataFrame:
     frames = []
     for name, corpus in corpora.items():
         frame = corpus.stems.assign(corpus=name)
-        frame["root"] = [_root_name(name, root) for root in frame["root"]]
+        frame["root"] = [root_name(name, root) for root in frame["root"]]
         frames.append(frame)
     stems = pd.concat(frames, ignore_index=True)
     for column in _OPTIONAL:
@@ -176,13 +176,14 @@ def _stems_of(corpora: Mapping[str, Corpus]) -> pd.DataFrame:
     return stems
 
 
-def _root_name(corpus: str, root: str) -> str:
+def root_name(corpus: str, root: str) -> str:
+    """What events call a root of a corpus that has this name among others."""
     return corpus if root == CORPUS_ROOT else root if corpus == CORPUS_ROOT else f"{corpus}:{root}"
 
 
 def _roots_of(corpora: Mapping[str, Corpus]) -> dict[str, Path]:
     return {
-        _root_name(name, root): folder
+        root_name(name, root): folder
         for name, corpus in corpora.items()
         for root, folder in {CORPUS_ROOT: corpus.folder, **corpus.roots}.items()
     }
@@ -190,7 +191,7 @@ def _roots_of(corpora: Mapping[str, Corpus]) -> dict[str, Path]:
 
 def _packed_roots(corpora: Mapping[str, Corpus]) -> dict[str, tuple[Path, str]]:
     return {
-        _root_name(name, root): (corpus.folder, root)
+        root_name(name, root): (corpus.folder, root)
         for name, corpus in corpora.items()
         if isinstance(corpus, PackedCorpus)
         for root in (CORPUS_ROOT, *corpus.roots)

@@ -22,7 +22,7 @@ import pandas as pd
 from augment.jams import jams_of_plan, write_jams
 from augment.mixer import Mixer
 from augment.plan import Event, MixturePlan, mixture_id_of
-from augment.pool import Pool, make_pool
+from augment.pool import Pool, make_pool, root_name
 from augment.recipe import MixRecipe, load_mix
 from augment.render import Mixture
 from builders.cache import BuildLock
@@ -37,12 +37,12 @@ from manifests.audio import Audio, content_id, quantise, write
 from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus
 from manifests.crops import CropReader
 from manifests.errors import AudioError, RecipeError
+from manifests.exports.mixing import CEILING
 from manifests.loudness import SILENCE_LUFS, loudness_lufs
 from manifests.tables import TableFormat, empty_table, find_table, frame_of
 
 RENDER_VERSION = 1
 
-_CEILING = 0.999
 _FACTS = ("genre", "language", "tags", "transcript")
 
 
@@ -174,9 +174,8 @@ class _Run(Run):
         )
         engine = builder.engine or LocalEngine(builder.jobs, builder.recipe.max_item_s)
         super().__init__(builder.out, builder.kind, resolved, engine, builder.table_format, builder.progress)
-        splits = dict(sorted((self.recipe.splits or {"": self.recipe.num}).items()))
-        self.nums = splits
-        self.pools = {split: make_pool(_of_split(mix, split), corpora) for split in splits}
+        self.nums = dict(sorted((self.recipe.splits or {"": self.recipe.num}).items()))
+        self.pools = {split: make_pool(_of_split(mix, split), corpora) for split in self.nums}
         self.stems: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.replaced = 0
@@ -292,7 +291,7 @@ def _facts_of(corpora: Mapping[str, Corpus]) -> Facts:
         places = stems.loc[told, ["root", "path"]].itertuples(index=False, name=None)
         for (root, path), row in zip(places, known[told].to_dict("records"), strict=True):
             values = {str(column): str(value) for column, value in row.items() if not pd.isna(value)}
-            facts[name if root == CORPUS_ROOT else f"{name}:{root}", path] = values
+            facts[root_name(name, root), path] = values
     return facts
 
 
@@ -337,7 +336,7 @@ def _written(
     """Write a mixture and its targets, all within full scale; rows of the stems table."""
     plan = mixture.plan
     peak = max(float(np.abs(mixture.mixture).max()), float(np.abs(mixture.targets).max(initial=0.0)))
-    gain = np.float32(min(1.0, _CEILING / max(peak, 1e-9)))
+    gain = np.float32(min(1.0, CEILING / max(peak, 1e-9)))
     parts = {
         name: quantise(target * gain, recipe.bit_depth)
         for name, target in zip(mixture.names, mixture.targets, strict=True)

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.signal
 
+from augment.distributions import draw_log_uniform
 from augment.transforms.convolution import convolve_centered
-from augment.transforms.rule import Range, Rule, Scene, Stack, draw_log_uniform, within
+from augment.transforms.rule import Range, Rule, Scene, Stack, within
 
 __all__ = ["Bandwidth", "band_taps"]
 

@@ -29,7 +29,8 @@ import soundfile
 import soxr
 from pydantic import Field, model_validator
 
-from augment.transforms.rule import Range, Rule, Scene, Stack, draw_uniform, within
+from augment.distributions import draw_uniform
+from augment.transforms.rule import Range, Rule, Scene, Stack, within
 
 __all__ = ["Codec", "coded_bitrate", "encoded", "mp3_bitrates"]
 

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import scipy.signal
 from pydantic import Field
 
-from augment.transforms.rule import Range, Rule, Scene, Stack, draw_log_uniform, draw_uniform, within
+from augment.distributions import draw_log_uniform, draw_uniform
+from augment.transforms.rule import Range, Rule, Scene, Stack, within
 
 __all__ = ["Equalizer", "biquad"]
 

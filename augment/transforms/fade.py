@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from augment.transforms.rule import Range, Rule, Scene, Stack, draw_uniform, within
+from augment.distributions import draw_uniform
+from augment.transforms.rule import Range, Rule, Scene, Stack, within
 
 __all__ = ["Fade"]
 

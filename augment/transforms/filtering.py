@@ -18,8 +18,9 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
+from augment.distributions import draw_uniform
 from augment.transforms.convolution import convolve_centered, zero_phase_filter
-from augment.transforms.rule import Range, Rule, Scene, Stack, draw_uniform, within
+from augment.transforms.rule import Range, Rule, Scene, Stack, within
 
 __all__ = ["Filter", "band_stop_response", "band_stop_taps"]
 

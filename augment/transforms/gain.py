@@ -16,7 +16,8 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import model_validator
 
-from augment.transforms.rule import Range, Rule, Scene, Stack, draw_uniform, within
+from augment.distributions import draw_uniform
+from augment.transforms.rule import Range, Rule, Scene, Stack, within
 
 __all__ = ["Gain", "Remix", "Scale"]
 

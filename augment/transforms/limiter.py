@@ -17,7 +17,8 @@ import scipy.ndimage
 import scipy.signal
 from pydantic import Field
 
-from augment.transforms.rule import Range, Rule, Scene, Stack, draw_uniform, within
+from augment.distributions import draw_uniform
+from augment.transforms.rule import Range, Rule, Scene, Stack, within
 
 __all__ = ["Limiter", "limiter_gain"]
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from augment.distributions import Distribution
-from augment.transforms.rule import Range, Rule, Scene, Stack, draw_uniform
+from augment.distributions import Distribution, draw_uniform
+from augment.transforms.rule import Range, Rule, Scene, Stack
 from manifests.loudness import LoudnessMeter
 
 __all__ = ["Loudness", "Peak"]

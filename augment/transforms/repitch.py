@@ -18,8 +18,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from augment.distributions import Distribution
-from augment.transforms.rule import Range, Rule, Scene, Stack, draw_uniform, within
+from augment.distributions import Distribution, draw_uniform
+from augment.transforms.rule import Range, Rule, Scene, Stack, within
 
 __all__ = ["Repitch", "Tempo"]
 

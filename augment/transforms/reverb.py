@@ -26,8 +26,9 @@ import numpy.typing as npt
 import scipy.signal
 import soxr
 
+from augment.distributions import draw_log_uniform, draw_uniform
 from augment.transforms.convolution import convolve
-from augment.transforms.rule import Range, Rule, Scene, Stack, draw_log_uniform, draw_seed, draw_uniform, within
+from augment.transforms.rule import Range, Rule, Scene, Stack, draw_seed, within
 from manifests.audio import AUDIO_SUFFIXES, probe, read
 from manifests.errors import RecipeError
 

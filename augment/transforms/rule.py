@@ -27,9 +27,7 @@ __all__ = [
     "Rule",
     "Scene",
     "Stack",
-    "draw_log_uniform",
     "draw_seed",
-    "draw_uniform",
     "within",
 ]
 
@@ -177,40 +175,6 @@ class Rule(Settings):
         int
         """
         return channels
-
-
-def draw_uniform(rng: np.random.Generator, span: tuple[float, float]) -> float:
-    """Draw from a range, every number as likely as any other.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    span : tuple of float
-        ``(low, high)``.
-
-    Returns
-    -------
-    float
-    """
-    return float(rng.uniform(*span))
-
-
-def draw_log_uniform(rng: np.random.Generator, span: tuple[float, float]) -> float:
-    """Draw from a range of positive numbers, every ratio as likely as any other.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    span : tuple of float
-        ``(low, high)``, both above 0.
-
-    Returns
-    -------
-    float
-    """
-    low, high = span
-    drawn = math.exp(rng.uniform(math.log(low), math.log(high)))
-    return min(max(drawn, low), high)
 
 
 def draw_seed(rng: np.random.Generator) -> int:

@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from augment.distributions import draw_uniform
 from augment.transforms.convolution import convolve, convolve_centered, zero_phase_filter
-from augment.transforms.rule import Range, Rule, Scene, Stack, draw_seed, draw_uniform, within
+from augment.transforms.rule import Range, Rule, Scene, Stack, draw_seed, within
 
 __all__ = ["MonoToStereo", "decorrelating_pair", "pan_gains", "room_pair"]
 

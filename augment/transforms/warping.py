@@ -33,7 +33,8 @@ import scipy.fft
 import scipy.ndimage
 import scipy.signal
 
-from augment.transforms.rule import Range, Rule, Scene, Stack, draw_uniform, within
+from augment.distributions import draw_uniform
+from augment.transforms.rule import Range, Rule, Scene, Stack, within
 
 __all__ = ["Shift", "Stretch"]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from augment.distributions import Count, Distribution
+from augment.distributions import Count, Distribution, draw_uniform
 
 DRAWS = 4000
 
@@ -108,3 +108,8 @@ def test_draws_are_within_the_support(low: float, width: float) -> None:
 def test_what_cannot_be_is_refused(kind: type[Distribution], written: object, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         kind.model_validate(written)
+
+
+def test_a_transforms_range_may_go_from_zero_to_minus_zero_too() -> None:
+    rng = np.random.default_rng(0)
+    assert draw_uniform(rng, (0.0, -0.0)) == 0

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from augment.distributions import draw_log_uniform
 from augment.transforms.gain import Gain
 from augment.transforms.reverb import Reverb
-from augment.transforms.rule import draw_log_uniform, draw_seed
+from augment.transforms.rule import draw_seed
 from augment.transforms.rules import rule_of
 from manifests.errors import RecipeError
 
