@@ -17,7 +17,7 @@ import torch
 
 from manifests.errors import AudioError, RecipeError, did_you_mean
 
-__all__ = ["Network", "NetworkConfig"]
+__all__ = ["Network", "NetworkConfig", "Outputs"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,27 @@ class NetworkConfig:
             raise RecipeError(f"{name} is {value}: it must be at least {least}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What a network says of mixtures besides their sources: what training can compare.
+
+    Attributes
+    ----------
+    sources : torch.Tensor of float [shape=(batch, sources, channels, frames)]
+    earlier : tuple of torch.Tensor
+        Of the same shape: what an iterative network said before, first iteration first.
+    activities : torch.Tensor of float [shape=(batch, sources, columns)], optional
+        Logits of each source being heard, in columns that cover the frames evenly.
+    embeddings : torch.Tensor of float [shape=(batch, 1 + sources, classes, columns)], optional
+        A classifier's logits of the mixture and of each source as it hears them, where training is to teach it.
+    """
+
+    sources: torch.Tensor
+    earlier: tuple[torch.Tensor, ...] = ()
+    activities: torch.Tensor | None = None
+    embeddings: torch.Tensor | None = None
+
+
 class Network(torch.nn.Module):
     """A network that separates mixtures.
 
@@ -138,6 +159,19 @@ class Network(torch.nn.Module):
             The mixture's shape is another.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def outputs(self, mixture: torch.Tensor) -> Outputs:
+        """The sources, and whatever else the network says that training can compare.
+
+        Parameters
+        ----------
+        mixture : torch.Tensor of float [shape=(batch, channels, frames)]
+
+        Returns
+        -------
+        Outputs
+        """
+        return Outputs(self(mixture))
 
     def _check(self, mixture: torch.Tensor) -> None:
         if mixture.ndim != 3 or mixture.shape[1] != self.channels or mixture.shape[2] == 0:

@@ -1,0 +1,80 @@
+"""What separates: a network with its overlap-add, a baseline, an ensemble, a cascade, somebody else's model.
+
+A separator takes a mixture in blocks and gives its sources in blocks, so that the length of a file does not matter;
+a separator made of separators passes the blocks on. Audio is float32 [shape=(channels, frames)] at the separator's
+own rate, full scale +-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from manifests.audio import Audio
+
+__all__ = ["Separator", "separate"]
+
+
+@runtime_checkable
+class Separator(Protocol):
+    """Anything that takes mixtures apart.
+
+    Attributes
+    ----------
+    name : str
+        What a person calls it, such as ``checkpoint:vocals.safetensors``.
+    identity : str
+        What it computes: a hash of weights, code version and settings. Work of the same identity need not be done
+        twice.
+    sample_rate : int
+        In Hz, of what it takes and gives.
+    channels : int
+        Of what it takes, and of each source.
+    sources : tuple of str
+        In the order that they come out.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def sources(self) -> tuple[str, ...]: ...
+
+    def stream(self, blocks: Iterable[Audio]) -> Iterator[Audio]:
+        """Separate a mixture that comes in blocks.
+
+        Parameters
+        ----------
+        blocks : iterable of np.ndarray of float32 [shape=(channels, frames)]
+            The mixture in order; blocks of any lengths, at least one frame in all.
+
+        Yields
+        ------
+        np.ndarray of float32 [shape=(sources, channels, frames)]
+            The sources in order, from the mixture's first frame on, and in all as many frames as the mixture has.
+            Blocks may be of other lengths than those that came in, and come later.
+        """
+        ...
+
+
+def separate(separator: Separator, mixture: Audio) -> Audio:
+    """Separate a mixture that is in memory.
+
+    Parameters
+    ----------
+    separator : Separator
+    mixture : np.ndarray of float32 [shape=(channels, frames)]
+        At the separator's rate, at least one frame.
+
+    Returns
+    -------
+    np.ndarray of float32 [shape=(sources, channels, frames)]
+    """
+    return np.concatenate(list(separator.stream([mixture])), axis=2)
