@@ -290,6 +290,26 @@ class MixRecipe(Settings):
         """Length of every mixture in frames; None where it is that of its sources."""
         return None if isinstance(self.length_s, str) else max(1, round(self.length_s * self.sample_rate))
 
+    def of_split(self, split: str) -> Self:
+        """The recipe with its sources taken from one split, where it does not say from which.
+
+        Parameters
+        ----------
+        split : str
+            Empty: from all, as it is.
+
+        Returns
+        -------
+        MixRecipe
+        """
+        if not split:
+            return self
+        sources = {
+            name: source if source.splits is not None else source.model_copy(update={"splits": (split,)})
+            for name, source in self.sources.items()
+        }
+        return self.model_copy(update={"sources": sources})
+
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the targets that are rendered: without what a cascade removes, with what is left of that."""

@@ -1,4 +1,4 @@
-from .cache import BuildLock, ResultCache, cache_key
+from .cache import ResultCache, cache_key
 from .card import Card, write_card
 from .catalog import CatalogBuilder
 from .check import check_build
@@ -22,7 +22,6 @@ from .report import write_report
 from .stage import Product, Stage, run_stage
 
 __all__ = [
-    "BuildLock",
     "Card",
     "CardRecipe",
     "CatalogBuilder",

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from builders.cache import BuildLock
 from builders.candidates import Candidate, TrackRow, find_candidates, usable_tracks
 from builders.engine import LocalEngine
 from builders.pairing import ALIGN_VERSION, PairItem, compare_pair
@@ -31,6 +30,7 @@ from curation.chromaprint import Fingerprint
 from curation.songs import Compared, choose_pairs
 from manifests.corpus import Corpus
 from manifests.errors import BuildError, RecipeError
+from manifests.lock import BuildLock
 from manifests.tables import TableFormat, find_table, frame_of, write_table
 
 

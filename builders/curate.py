@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from builders.cache import BuildLock
 from builders.check import read_record
 from builders.engine import LocalEngine
 from builders.leaks import parents_of_mixtures
@@ -39,6 +38,7 @@ from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import BuildError, RecipeError
 from manifests.exports.placing import take_file
 from manifests.files import replacing
+from manifests.lock import BuildLock
 from manifests.tables import TableFormat, empty_table
 
 log = logging.getLogger(__name__)

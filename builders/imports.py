@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from builders.cache import BuildLock
 from builders.engine import LocalEngine
 from builders.recipe import ImportRecipe
 from builders.run import Progress, Run, refuse_foreign, remove_stale, silent
@@ -25,6 +24,7 @@ from manifests.corpus import MIXTURE, Corpus
 from manifests.errors import AudioError, BuildError
 from manifests.imports import folders, loose, moisesdb, musdb18
 from manifests.imports.songs import FoundSong, NoSong, Options, content_ids, song_id_of, take_song
+from manifests.lock import BuildLock
 from manifests.tables import TableFormat, frame_of
 
 TAKE_VERSION = 1

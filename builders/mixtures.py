@@ -8,8 +8,6 @@ The plans are those that `augment.dataset` streams: the same recipe, corpora, se
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,7 +23,6 @@ from augment.plan import Event, MixturePlan, mixture_id_of
 from augment.pool import Pool, make_pool, root_name
 from augment.recipe import MixRecipe, load_mix
 from augment.render import Mixture
-from builders.cache import BuildLock
 from builders.engine import LocalEngine
 from builders.mixture_facts import realised
 from builders.recipe import MixedRecipe, MixtureRecipe
@@ -34,12 +31,13 @@ from builders.stage import Engine, Product, Stage, Work
 from builders.triplet import is_whole, levels
 from curation.licenses import SEPARATOR, joined_licenses, stem_licenses
 from manifests.audio import Audio, content_id, quantise, write
-from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus
+from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus, open_corpora
 from manifests.crops import CropReader
 from manifests.errors import AudioError, RecipeError
 from manifests.exports.mixing import CEILING
+from manifests.lock import BuildLock
 from manifests.loudness import SILENCE_LUFS, loudness_lufs
-from manifests.tables import TableFormat, empty_table, find_table, frame_of
+from manifests.tables import TableFormat, empty_table, frame_of
 
 RENDER_VERSION = 1
 
@@ -119,36 +117,6 @@ class MixtureBuilder:
         return _Run(self, open_corpora(folders)).pools
 
 
-def open_corpora(folders: Sequence[Path]) -> dict[str, Corpus]:
-    """Corpora by the names of their folders.
-
-    Parameters
-    ----------
-    folders : sequence of Path
-
-    Returns
-    -------
-    dict of str to Corpus
-        Of two folders with one name, the second is `name-2`.
-
-    Raises
-    ------
-    RecipeError
-        When there is none.
-    TableError
-        When one is no corpus.
-    """
-    if not folders:
-        raise RecipeError("there are no corpora to draw from; give the folder of a finished build ('--from')")
-    corpora: dict[str, Corpus] = {}
-    for folder in folders:
-        name = folder.resolve().name or "corpus"
-        numbered = (f"{name}-{number}" for number in itertools.count(2))
-        free = next(found for found in itertools.chain([name], numbered) if found not in corpora)
-        corpora[free] = Corpus.open(folder)
-    return corpora
-
-
 @dataclasses.dataclass(frozen=True)
 class _Item:
     """A mixture to be rendered: its split, and its numbers."""
@@ -168,14 +136,14 @@ class _Run(Run):
         self.mix = mix
         self.recipe = builder.recipe
         self.corpora = corpora
-        self.identities = {name: _identity(corpus) for name, corpus in corpora.items()}
+        self.identities = {name: corpus.identity for name, corpus in corpora.items()}
         resolved = MixedRecipe(
             **builder.recipe.model_dump(), mix=mix.model_dump(mode="json"), corpora=self.identities
         )
         engine = builder.engine or LocalEngine(builder.jobs, builder.recipe.max_item_s)
         super().__init__(builder.out, builder.kind, resolved, engine, builder.table_format, builder.progress)
         self.nums = dict(sorted((self.recipe.splits or {"": self.recipe.num}).items()))
-        self.pools = {split: make_pool(_of_split(mix, split), corpora) for split in self.nums}
+        self.pools = {split: make_pool(mix.of_split(split), corpora) for split in self.nums}
         self.stems: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.replaced = 0
@@ -184,7 +152,7 @@ class _Run(Run):
         """Mixtures to files, and rows of the stems and the mixtures table."""
         function = partial(
             _render_item,
-            mixes={split: (_of_split(self.mix, split), pool) for split, pool in self.pools.items()},
+            mixes={split: (self.mix.of_split(split), pool) for split, pool in self.pools.items()},
             recipe=self.recipe,
             facts=_facts_of(self.corpora),
             out=self.out,
@@ -252,26 +220,6 @@ def _require_kind(kind: str, mix: MixRecipe) -> None:
 
 def _annotation(out: Path, mixture_id: str) -> Path:
     return out / "annotations" / f"{mixture_id}.jams"
-
-
-def _identity(corpus: Corpus) -> str:
-    """What of a corpus decides which mixtures are drawn: its tables."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in ("stems", "clips"):
-        path = find_table(corpus.folder, name)
-        digest.update(b"" if path is None else path.read_bytes())
-    return digest.hexdigest()
-
-
-def _of_split(mix: MixRecipe, split: str) -> MixRecipe:
-    """The recipe with its sources taken from one split, where it does not say from which."""
-    if not split:
-        return mix
-    sources = {
-        name: source if source.splits is not None else source.model_copy(update={"splits": (split,)})
-        for name, source in mix.sources.items()
-    }
-    return mix.model_copy(update={"sources": sources})
 
 
 Facts: TypeAlias = Mapping[tuple[str, str], Mapping[str, str]]

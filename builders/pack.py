@@ -26,7 +26,6 @@ import pandas as pd
 import soundfile
 import soxr
 
-from builders.cache import BuildLock
 from builders.check import read_record
 from builders.engine import LocalEngine
 from builders.recipe import PackRecipe
@@ -38,6 +37,7 @@ from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import AudioError, BuildError, RecipeError, TableError, did_you_mean
 from manifests.exports.mixing import resampled_frames
 from manifests.files import replacing
+from manifests.lock import BuildLock
 from manifests.packed import PACKED, SampleFormat, shard_path
 from manifests.packing import (
     Region,

@@ -1,8 +1,9 @@
 from .audio import AUDIO_SUFFIXES, Audio, AudioInfo, blocks, content_id, probe, quantise, read, write
-from .corpus import CORPUS_ROOT, Corpus
+from .corpus import CORPUS_ROOT, Corpus, open_corpora
 from .crops import CropReader
 from .errors import AudioError, BuildError, RecipeError, StemloomError, TableError
 from .files import replacing
+from .lock import BuildLock
 from .loudness import LoudnessMeter, loudness_lufs
 from .packed import PackedCorpus, PackedReader, read_index
 from .packing import plan_layout
@@ -26,6 +27,7 @@ __all__ = [
     "AudioError",
     "AudioInfo",
     "BuildError",
+    "BuildLock",
     "Corpus",
     "CropReader",
     "LoudnessMeter",
@@ -43,6 +45,7 @@ __all__ = [
     "frame_of",
     "load_recipe",
     "loudness_lufs",
+    "open_corpora",
     "plan_layout",
     "probe",
     "quantise",

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping
+import hashlib
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pandas as pd
 
 from manifests.audio import Audio, read
-from manifests.errors import TableError, did_you_mean
+from manifests.errors import RecipeError, TableError, did_you_mean
 from manifests.paths import resolve
 from manifests.tables import find_table, read_table
 
@@ -106,6 +108,15 @@ class Corpus:
         for row in frame.where(frame.notna(), None).to_dict("records"):
             songs.setdefault(row["song_id"], {})[row["stem"]] = {str(key): value for key, value in row.items()}
         return songs
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """What of a corpus decides which mixtures are drawn: a hash of its stems and clips tables."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name in ("stems", "clips"):
+            path = find_table(self.folder, name)
+            digest.update(b"" if path is None else path.read_bytes())
+        return digest.hexdigest()
 
     def songs(self) -> list[str]:
         """The ids of all songs, in the order of the stems table."""
@@ -224,3 +235,35 @@ def whole_of(stems: Collection[str]) -> str | None:
     if MIXTURE in stems:
         return MIXTURE
     return next(iter(stems)) if len(stems) == 1 else None
+
+
+def open_corpora(folders: Sequence[Path], opened: Callable[[Path], Corpus] = Corpus.open) -> dict[str, Corpus]:
+    """Corpora by the names of their folders.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+    opened : callable, optional
+        From a folder to its corpus, `PackedCorpus.open` for example.
+
+    Returns
+    -------
+    dict of str to Corpus
+        Of two folders with one name, the second is `name-2`.
+
+    Raises
+    ------
+    RecipeError
+        When there is none.
+    TableError
+        When one is no corpus.
+    """
+    if not folders:
+        raise RecipeError("there are no corpora to draw from; give the folder of a finished build ('--from')")
+    corpora: dict[str, Corpus] = {}
+    for folder in folders:
+        name = folder.resolve().name or "corpus"
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        free = next(found for found in itertools.chain([name], numbered) if found not in corpora)
+        corpora[free] = opened(folder)
+    return corpora

@@ -19,33 +19,35 @@ __all__ = ["Separator", "separate"]
 
 @runtime_checkable
 class Separator(Protocol):
-    """Anything that takes mixtures apart.
-
-    Attributes
-    ----------
-    name : str
-        What a person calls it, such as ``checkpoint:vocals.safetensors``.
-    identity : str
-        What it computes: a hash of weights, code version and settings. Work of the same identity need not be done
-        twice.
-    sample_rate : int
-        In Hz, of what it takes and gives.
-    channels : int
-        Of what it takes, and of each source.
-    sources : tuple of str
-        In the order that they come out.
-    """
+    """Anything that takes mixtures apart."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What a person calls it, such as ``checkpoint:vocals.safetensors``."""
+        ...
+
     @property
-    def identity(self) -> str: ...
+    def identity(self) -> str:
+        """What it computes: a hash of weights, code version and settings.
+
+        Work of the same identity need not be done twice.
+        """
+        ...
+
     @property
-    def sample_rate(self) -> int: ...
+    def sample_rate(self) -> int:
+        """In Hz, of what it takes and gives."""
+        ...
+
     @property
-    def channels(self) -> int: ...
+    def channels(self) -> int:
+        """Of what it takes, and of each source."""
+        ...
+
     @property
-    def sources(self) -> tuple[str, ...]: ...
+    def sources(self) -> tuple[str, ...]:
+        """In the order that they come out."""
+        ...
 
     def stream(self, blocks: Iterable[Audio]) -> Iterator[Audio]:
         """Separate a mixture that comes in blocks.

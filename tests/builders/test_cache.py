@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from builders.cache import BuildLock, JsonValue, ResultCache, cache_key
+from builders.cache import JsonValue, ResultCache, cache_key
 from manifests.errors import BuildError
+from manifests.lock import BuildLock
 
 ROOT = Path(__file__).parents[2]
 KEY = cache_key("loudness", 1, {"block_s": 0.4}, ["00ff"])
@@ -262,7 +263,7 @@ def test_entries_are_spread_over_folders_and_readable(cache: ResultCache) -> Non
 HOLDER = """
 import sys, time
 from pathlib import Path
-from builders.cache import BuildLock
+from manifests.lock import BuildLock
 with BuildLock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(3600)

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from builders.cache import BuildLock
 from builders.catalog import CatalogBuilder
 from builders.check import check_build
 from builders.engine import LocalEngine, Outcome
@@ -20,6 +19,7 @@ from builders.recipe import CatalogRecipe
 from manifests.audio import content_id, read
 from manifests.corpus import Corpus
 from manifests.errors import AudioError, BuildError, RecipeError
+from manifests.lock import BuildLock
 from manifests.loudness import loudness_lufs
 from manifests.tables import find_table, read_table
 from tests.builders.small_catalog import (

@@ -15,10 +15,10 @@ import soundfile
 from pyarrow import parquet
 
 from builders import check as check_module
-from builders.cache import BuildLock
 from builders.check import check_build, require_finished
 from manifests.audio import content_id, write
 from manifests.errors import BuildError
+from manifests.lock import BuildLock
 from manifests.tables import TableFormat
 from tests.builders.small_build import FRAMES, RATE, edit, make_build, replace_stem, sounds
 

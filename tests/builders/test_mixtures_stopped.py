@@ -13,7 +13,7 @@ import pytest
 from augment.render import render
 from builders import mixtures as mixtures_module
 from builders.check import check_build
-from builders.mixtures import open_corpora
+from manifests.corpus import open_corpora
 from manifests.crops import CropReader
 from manifests.errors import AudioError, BuildError, RecipeError, TableError
 from manifests.loudness import SILENCE_LUFS, loudness_lufs
