@@ -1,16 +1,17 @@
+from .assignments import mixit, one_and_rest, permutation_invariant
 from .losses import (
     Loss,
+    activity_cross_entropy,
+    guided_cross_entropy,
     l1_loss,
+    magnitude_l1,
+    magnitude_mse,
     magnitudes,
-    masked_magnitude_l1,
-    mixit,
     mixture_consistency,
     mse_loss,
     multi_resolution_stft,
     negative_si_sdr,
     negative_snr,
-    one_and_rest,
-    permutation_invariant,
 )
 from .metrics import (
     Summary,
@@ -26,10 +27,13 @@ from .metrics import (
 __all__ = [
     "Loss",
     "Summary",
+    "activity_cross_entropy",
+    "guided_cross_entropy",
     "improvements",
     "l1_loss",
+    "magnitude_l1",
+    "magnitude_mse",
     "magnitudes",
-    "masked_magnitude_l1",
     "measure",
     "mixit",
     "mixture_consistency",

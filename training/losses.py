@@ -8,11 +8,7 @@ and inner products run over channels and frames together: a source has one gain,
 is computed in float32.
 
 A target is **silent** when its mean power is below `SILENT_POWER`. Every loss is finite there, and so is its
-gradient; what each does is in its docstring. `l1_loss`, `mse_loss` and `masked_magnitude_l1` need no special case.
-
-`permutation_invariant`, `one_and_rest` and `mixit` take such a loss and look for the assignment of estimates that
-minimises it. They search without gradients and evaluate only the winner with them: the gradient of a minimum is
-that of what attains it, and the graph does not grow with the number of assignments.
+gradient; what each does is in its docstring. Plain differences need no special case.
 
 References
 ----------
@@ -20,36 +16,35 @@ References
   SNR, and what takes its place for silent targets.
 - J. Le Roux et al., "SDR - Half-Baked or Well Done?", ICASSP 2019: SI-SDR.
 - R. Yamamoto et al., "Parallel WaveGAN", ICASSP 2020: the multi-resolution STFT loss.
-- N. Takahashi et al., "Recursive Speech Separation for Unknown Number of Speakers", Interspeech 2019: one and rest.
-- S. Wisdom et al., "Unsupervised Sound Separation Using Mixture Invariant Training", NeurIPS 2020: MixIT.
 - S. Wisdom et al., "Differentiable Consistency Constraints for Improved Deep Speech Enhancement", ICASSP 2019.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 
 import torch
-from scipy.optimize import linear_sum_assignment
+from torch.nn import functional
 
 from manifests.errors import RecipeError
 
 __all__ = [
     "SILENT_POWER",
     "Loss",
+    "activity_cross_entropy",
+    "checked",
+    "guided_cross_entropy",
     "l1_loss",
+    "magnitude_l1",
+    "magnitude_mse",
     "magnitudes",
-    "masked_magnitude_l1",
-    "mixit",
     "mixture_consistency",
     "mse_loss",
     "multi_resolution_stft",
     "negative_si_sdr",
     "negative_snr",
-    "one_and_rest",
-    "permutation_invariant",
+    "precise",
 ]
 
 Tensor = torch.Tensor
@@ -59,8 +54,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 SILENT_POWER = 1e-8
 """Mean square per sample, -80 dBFS, below which a target is silent."""
 
-_MAX_LISTED_SOURCES = 4
-_MAX_MIXIT_SOURCES = 12
 _SI_FLOOR = 1e-8
 _MAGNITUDE_FLOOR = 1e-4
 
@@ -81,7 +74,7 @@ def l1_loss(estimates: Tensor, targets: Tensor) -> Tensor:
     ValueError
         If the shapes are not of four equal axes.
     """
-    estimates, targets = _checked(estimates, targets)
+    estimates, targets = checked(estimates, targets)
     return (estimates - targets).abs().mean(dim=(1, 2, 3))
 
 
@@ -101,7 +94,7 @@ def mse_loss(estimates: Tensor, targets: Tensor) -> Tensor:
     ValueError
         If the shapes are not of four equal axes.
     """
-    estimates, targets = _checked(estimates, targets)
+    estimates, targets = checked(estimates, targets)
     return (estimates - targets).square().mean(dim=(1, 2, 3))
 
 
@@ -126,40 +119,51 @@ def magnitudes(audio: Tensor, *, n_fft: int = 2048, hop: int = 512) -> Tensor:
     """
     if n_fft < 2 or not 1 <= hop <= n_fft:
         raise RecipeError(f"STFT: n_fft is {n_fft} and hop {hop}; expected n_fft of 2 or more, hop 1 to n_fft")
-    audio = _precise(audio)
+    audio = precise(audio)
     window = torch.hann_window(n_fft, dtype=audio.dtype, device=audio.device)
     flat = audio.reshape(-1, audio.shape[-1])
     spectra = torch.stft(flat, n_fft, hop, window=window, center=True, pad_mode="constant", return_complex=True)
     return spectra.abs().reshape(*audio.shape[:-1], *spectra.shape[1:])
 
 
-def masked_magnitude_l1(masks: Tensor, mixtures: Tensor, targets: Tensor) -> Tensor:
-    """Mean absolute difference between masked mixture magnitudes and target magnitudes, as U-Nets are trained.
+def magnitude_l1(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean absolute difference of magnitudes, as U-Nets are trained: masks times the mixture's, and the targets'.
 
     Parameters
     ----------
-    masks, targets : torch.Tensor [shape=(batch, sources, channels, bins, steps)]
-        Masks of any range; target magnitudes as of `magnitudes`.
-    mixtures : torch.Tensor [shape=(batch, channels, bins, steps)]
-        Magnitudes of the mixtures.
+    found, wanted : torch.Tensor [shape=(batch, sources, channels, bins, columns)]
+        What a network's `magnitudes` and `reference_magnitudes` give.
 
     Returns
     -------
     torch.Tensor [shape=(batch,)]
-        A silent target asks for a mask of zero.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit each other.
+        If the shapes are not of five equal axes.
     """
-    if masks.ndim != 5 or masks.shape != targets.shape or mixtures.shape != masks[:, 0].shape:
-        raise ValueError(
-            f"masks have shape {tuple(masks.shape)}, targets {tuple(targets.shape)}, mixtures "
-            f"{tuple(mixtures.shape)}; expected (batch, sources, channels, bins, steps) twice, and no sources"
-        )
-    masked = _precise(masks) * _precise(mixtures).unsqueeze(1)
-    return (masked - _precise(targets)).abs().mean(dim=(1, 2, 3, 4))
+    return _difference(found, wanted).abs().mean(dim=(1, 2, 3, 4))
+
+
+def magnitude_mse(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean square difference of magnitudes, as Open-Unmix is trained.
+
+    Parameters
+    ----------
+    found, wanted : torch.Tensor [shape=(batch, sources, channels, bins, columns)]
+        What a network's `magnitudes` and `reference_magnitudes` give.
+
+    Returns
+    -------
+    torch.Tensor [shape=(batch,)]
+
+    Raises
+    ------
+    ValueError
+        If the shapes are not of five equal axes.
+    """
+    return _difference(found, wanted).square().mean(dim=(1, 2, 3, 4))
 
 
 def negative_snr(
@@ -203,8 +207,8 @@ def negative_snr(
     tensor([-20.])
     """
     tau = _threshold("negative SNR", "max_snr_db", max_snr_db)
-    estimates, targets = _checked(estimates, targets)
-    mixture = targets.sum(dim=1) if mixtures is None else _precise(mixtures)
+    estimates, targets = checked(estimates, targets)
+    mixture = targets.sum(dim=1) if mixtures is None else precise(mixtures)
     if mixture.shape != targets[:, 0].shape:
         raise ValueError(f"mixtures have shape {tuple(mixture.shape)}, expected {tuple(targets[:, 0].shape)}")
     energies = _energies(targets)
@@ -244,7 +248,7 @@ def negative_si_sdr(estimates: Tensor, targets: Tensor, *, max_si_sdr_db: float 
         If `max_si_sdr_db` is not a finite number.
     """
     tau = _threshold("negative SI-SDR", "max_si_sdr_db", max_si_sdr_db)
-    estimates, targets = _checked(estimates, targets)
+    estimates, targets = checked(estimates, targets)
     energies = _energies(targets)
     samples = targets[0, 0].numel()
     silent = energies < SILENT_POWER * samples
@@ -286,7 +290,7 @@ def multi_resolution_stft(
         raise RecipeError(
             f"multi-resolution STFT: n_ffts is {tuple(n_ffts)}, expected lengths of at least 4 frames"
         )
-    estimates, targets = _checked(estimates, targets)
+    estimates, targets = checked(estimates, targets)
     silent = _energies(targets) < SILENT_POWER * targets[0, 0].numel()
     total = torch.zeros_like(silent, dtype=targets.dtype)
     for n_fft in n_ffts:
@@ -298,121 +302,62 @@ def multi_resolution_stft(
     return total.mean(dim=1) / len(n_ffts)
 
 
-def permutation_invariant(loss: Loss, estimates: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss under the best one-to-one assignment of estimates to targets.
-
-    The cost of an assignment is the mean of `loss` over its pairs, each given to `loss` as one source. All
-    permutations are compared up to 4 sources; beyond, the Hungarian algorithm finds the same minimum.
+def activity_cross_entropy(logits: Tensor, targets: Tensor, *, threshold_db: float = -60.0) -> Tensor:
+    """Cross-entropy of saying which sources are heard, column by column.
 
     Parameters
     ----------
-    loss : Loss
-    estimates, targets : torch.Tensor [shape=(batch, sources, channels, frames)]
-
-    Returns
-    -------
-    losses : torch.Tensor [shape=(batch,)]
-    order : torch.Tensor of int64 [shape=(batch, sources)]
-        ``order[b, j]`` is the estimate for target ``j``.
-
-    Raises
-    ------
-    ValueError
-        If the shapes are not of four equal axes.
-
-    Examples
-    --------
-    >>> targets = torch.tensor([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)
-    >>> permutation_invariant(mse_loss, targets.flip(1), targets)
-    (tensor([0.]), tensor([[2, 1, 0]]))
-    """
-    estimates, targets = _checked(estimates, targets)
-    sources = range(targets.shape[1])
-    with torch.no_grad():
-        rows = [[loss(estimates[:, i : i + 1], targets[:, j : j + 1]) for j in sources] for i in sources]
-        costs = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
-        order = _best_order(costs)
-    chosen = _ordered(estimates, order)
-    pairs = [loss(chosen[:, j : j + 1], targets[:, j : j + 1]) for j in sources]
-    return torch.stack(pairs, dim=1).mean(dim=1), order
-
-
-def one_and_rest(loss: Loss, estimates: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """One-and-rest loss: the first estimate is any one of the targets, the second the sum of all others.
-
-    ``min_i loss(e_1, s_i) + loss(e_2, sum_{j != i} s_j) / (sources - 1)``.
-
-    Parameters
-    ----------
-    loss : Loss
-        Sees one source at a time.
-    estimates : torch.Tensor [shape=(batch, 2, channels, frames)]
+    logits : torch.Tensor [shape=(batch, sources, columns)]
+        In columns that cover the frames evenly.
     targets : torch.Tensor [shape=(batch, sources, channels, frames)]
-        Two or more. A silent one can be taken as the one, as far as `loss` allows.
+        At least as many frames as columns.
+    threshold_db : float
+        A source is heard in a column when its mean power there is above, in dB relative to full scale.
 
     Returns
     -------
-    losses : torch.Tensor [shape=(batch,)]
-    chosen : torch.Tensor of int64 [shape=(batch,)]
-        The target that the first estimate stands for.
+    torch.Tensor [shape=(batch,)]
+        In nats, the mean over sources and columns.
 
     Raises
     ------
     ValueError
         If the shapes do not fit each other.
     """
-    _check_pair("estimates", estimates, targets)
-    if targets.shape[1] < 2:
-        raise ValueError(f"targets have shape {tuple(targets.shape)}, expected two sources or more to have a rest")
-    estimates, targets = _precise(estimates), _precise(targets)
-    rests = targets.sum(dim=1, keepdim=True) - targets
-    weight = 1.0 / (targets.shape[1] - 1)
-    one, rest = estimates[:, :1], estimates[:, 1:]
-    with torch.no_grad():
-        costs = [
-            loss(one, targets[:, i : i + 1]) + weight * loss(rest, rests[:, i : i + 1])
-            for i in range(targets.shape[1])
-        ]
-        chosen = torch.stack(costs, dim=1).argmin(dim=1)
-    order = chosen.unsqueeze(1)
-    return loss(one, _ordered(targets, order)) + weight * loss(rest, _ordered(rests, order)), chosen
+    if logits.ndim != 3 or targets.ndim != 4 or logits.shape[:2] != targets.shape[:2]:
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)}, targets {tuple(targets.shape)}; expected (batch, sources, "
+            "columns) and (batch, sources, channels, frames)"
+        )
+    power = functional.adaptive_avg_pool1d(precise(targets).square().mean(dim=2), logits.shape[2])
+    heard = (power > 10.0 ** (threshold_db / 10.0)).to(power.dtype)
+    entropy = functional.binary_cross_entropy_with_logits(precise(logits), heard, reduction="none")
+    return entropy.mean(dim=(1, 2))
 
 
-def mixit(loss: Loss, estimates: Tensor, mixtures: Tensor) -> tuple[Tensor, Tensor]:
-    """Mixture invariant loss: every estimate goes to one of two mixtures, as their sums fit best.
+def guided_cross_entropy(logits: Tensor, guides: Tensor) -> Tensor:
+    """Sigmoid cross-entropy of a classifier's logits to those of a guide that hears the clean sources.
 
-    What was separated is the sum of both mixtures; no target is needed. All ``2^sources`` assignments are compared.
+    E. Tzinis et al., "Improving Universal Sound Separation Using Sound Classification", ICASSP 2020, equation 3,
+    here with the term of the classes that are absent, and in nats.
 
     Parameters
     ----------
-    loss : Loss
-        Sees the two sums and the two mixtures as sources.
-    estimates : torch.Tensor [shape=(batch, sources, channels, frames)]
-        At most 12 sources.
-    mixtures : torch.Tensor [shape=(batch, 2, channels, frames)]
+    logits, guides : torch.Tensor [shape=(batch, sounds, classes, columns)]
+        `guides` have no gradient.
 
     Returns
     -------
-    losses : torch.Tensor [shape=(batch,)]
-    assignment : torch.Tensor of int64 [shape=(batch, sources)]
-        0 or 1: the mixture that each estimate went to.
+    torch.Tensor [shape=(batch,)]
 
     Raises
     ------
     ValueError
-        If the shapes do not fit each other, or there are more than 12 sources.
+        If the shapes are not of four equal axes.
     """
-    _check_pair("mixtures", mixtures, estimates)
-    sources = estimates.shape[1]
-    if not 1 <= sources <= _MAX_MIXIT_SOURCES:
-        raise ValueError(f"estimates have {sources} sources; expected 1 to {_MAX_MIXIT_SOURCES} to try 2^sources")
-    estimates, mixtures = _precise(estimates), _precise(mixtures)
-    codes = torch.arange(2**sources, device=estimates.device)
-    assignments = codes[:, None] >> torch.arange(sources, device=estimates.device) & 1
-    with torch.no_grad():
-        costs = [loss(_two_sums(estimates, row.expand(len(estimates), -1)), mixtures) for row in assignments]
-        assignment = assignments[torch.stack(costs, dim=1).argmin(dim=1)]
-    return loss(_two_sums(estimates, assignment), mixtures), assignment
+    logits, guides = checked(logits, guides)
+    wanted = guides.detach().sigmoid()
+    return functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=(1, 2, 3))
 
 
 def mixture_consistency(
@@ -445,7 +390,7 @@ def mixture_consistency(
             f"estimates have shape {tuple(estimates.shape)}, mixtures {tuple(mixtures.shape)}; expected "
             "(batch, sources, channels, frames) and (batch, channels, frames)"
         )
-    estimates, mixtures = _precise(estimates), _precise(mixtures)
+    estimates, mixtures = precise(estimates), precise(mixtures)
     missing = (mixtures - estimates.sum(dim=1)).unsqueeze(1)
     return estimates + _shares(estimates, weights)[..., None, None] * missing
 
@@ -467,30 +412,17 @@ def _shares(estimates: Tensor, weights: str | Sequence[float]) -> Tensor:
     return estimates.new_tensor(list(weights)).unsqueeze(0)
 
 
-def _best_order(costs: Tensor) -> Tensor:
-    """The estimate for each target, shape (batch, sources), from costs (batch, estimates, targets)."""
-    sources = costs.shape[1]
-    if sources <= _MAX_LISTED_SOURCES:
-        orders = torch.tensor(list(itertools.permutations(range(sources))), device=costs.device)
-        totals = costs[:, orders, torch.arange(sources, device=costs.device)].sum(dim=2)
-        return orders[totals.argmin(dim=1)]
-    # A NaN must show in the loss, where the trainer sees it, not as an error of the assignment.
-    finite = torch.nan_to_num(costs, nan=1e30, posinf=1e30, neginf=-1e30).cpu().double().numpy()
-    orders = torch.tensor([linear_sum_assignment(item.T)[1].tolist() for item in finite])
-    return orders.to(costs.device)
-
-
-def _ordered(audio: Tensor, order: Tensor) -> Tensor:
-    return audio.gather(1, order[..., None, None].expand(-1, -1, *audio.shape[2:]))
-
-
-def _two_sums(estimates: Tensor, assignment: Tensor) -> Tensor:
-    matrix = torch.stack([1 - assignment, assignment], dim=1).to(estimates.dtype)
-    return torch.einsum("bms,bscf->bmcf", matrix, estimates)
-
-
 def _energies(audio: Tensor) -> Tensor:
     return audio.square().sum(dim=(2, 3))
+
+
+def _difference(found: Tensor, wanted: Tensor) -> Tensor:
+    if found.ndim != 5 or found.shape != wanted.shape:
+        raise ValueError(
+            f"magnitudes have shape {tuple(found.shape)}, those of the targets {tuple(wanted.shape)}; expected "
+            "both (batch, sources, channels, bins, columns)"
+        )
+    return precise(found) - precise(wanted)
 
 
 def _threshold(what: str, name: str, ceiling_db: float) -> float:
@@ -499,11 +431,13 @@ def _threshold(what: str, name: str, ceiling_db: float) -> float:
     return float(10.0 ** (-ceiling_db / 10.0))
 
 
-def _precise(audio: Tensor) -> Tensor:
+def precise(audio: Tensor) -> Tensor:
+    """Half precision in float32, and what is more precise as it is."""
     return audio.float() if audio.dtype in (torch.float16, torch.bfloat16) else audio
 
 
-def _checked(estimates: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def checked(estimates: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float32 or better, or a `ValueError` where they are not of four equal axes."""
     # Broadcasting would hide a missing axis.
     if estimates.ndim != 4 or estimates.shape != targets.shape:
         raise ValueError(
@@ -512,10 +446,4 @@ def _checked(estimates: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         )
     if not estimates.numel():
         raise ValueError(f"estimates and targets are empty: shape {tuple(estimates.shape)}")
-    return _precise(estimates), _precise(targets)
-
-
-def _check_pair(name: str, pair: Tensor, others: Tensor) -> None:
-    wanted = (others.shape[0], 2, *others.shape[2:])
-    if others.ndim != 4 or pair.shape != wanted:
-        raise ValueError(f"{name} have shape {tuple(pair.shape)}, expected {wanted}: (batch, 2, channels, frames)")
+    return precise(estimates), precise(targets)

@@ -14,19 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.errors import RecipeError
+from training.assignments import mixit, one_and_rest, permutation_invariant
 from training.losses import (
     Loss,
+    activity_cross_entropy,
+    guided_cross_entropy,
     l1_loss,
+    magnitude_l1,
+    magnitude_mse,
     magnitudes,
-    masked_magnitude_l1,
-    mixit,
     mixture_consistency,
     mse_loss,
     multi_resolution_stft,
     negative_si_sdr,
     negative_snr,
-    one_and_rest,
-    permutation_invariant,
 )
 
 short_stft = functools.partial(multi_resolution_stft, n_ffts=(16, 32))
@@ -105,11 +106,34 @@ def test_magnitudes_of_silence_have_a_gradient_of_zero() -> None:
     assert audio.grad.tolist() == torch.zeros(1, 100).tolist()
 
 
-def test_masked_magnitudes_are_compared_with_the_targets() -> None:
-    mixtures = torch.full((1, 2, 3, 4), 2.0)
-    masks = torch.full((1, 2, 2, 3, 4), 0.25)
-    targets = torch.stack([torch.full((2, 3, 4), 0.5), torch.full((2, 3, 4), 1.5)]).unsqueeze(0)
-    assert masked_magnitude_l1(masks, mixtures, targets).tolist() == [0.5]
+def test_magnitudes_are_compared_with_those_of_the_targets() -> None:
+    found = torch.full((2, 2, 2, 3, 4), 0.5)
+    wanted = torch.stack([torch.full((2, 3, 4), 0.5), torch.full((2, 3, 4), 2.5)]).expand(2, -1, -1, -1, -1)
+    assert magnitude_l1(found, wanted).tolist() == [1.0, 1.0]
+    assert magnitude_mse(found, wanted).tolist() == [2.0, 2.0]
+
+
+def test_activity_is_heard_above_the_threshold_column_by_column() -> None:
+    targets = torch.zeros(1, 2, 2, 100)
+    targets[0, 0, :, :50] = 0.1
+    targets[0, 1, 0, 50:] = 1e-4
+    logits = torch.tensor([[[1.0, -2.0], [3.0, 0.0]]])
+    expected = -np.log([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(3)), 0.5]).mean()
+    assert activity_cross_entropy(logits, targets).item() == pytest.approx(expected, rel=1e-6)
+    logits[0, 1, 1] = 4.0
+    heard = -np.log([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(3)), 1 / (1 + np.exp(-4))]).mean()
+    assert activity_cross_entropy(logits, targets, threshold_db=-90.0).item() == pytest.approx(heard, rel=1e-6)
+
+
+def test_the_guide_is_the_best_that_a_classifier_can_say() -> None:
+    guides = noise(2, 3, 4, 5)
+    share = guides.sigmoid()
+    entropy = -(share * share.log() + (1 - share) * (1 - share).log()).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(guided_cross_entropy(guides, guides), entropy)
+    assert (guided_cross_entropy(guides + 0.5, guides) > entropy).all()
+    logits = (guides + 0.5).requires_grad_()
+    guided_cross_entropy(logits, guides).sum().backward()
+    assert (logits.grad > 0).all()
 
 
 def test_multi_resolution_stft_of_a_gain_is_known() -> None:
@@ -278,7 +302,10 @@ def test_the_missing_part_is_shared_by_weight() -> None:
         lambda: mse_loss(torch.zeros(2, 1, 8), torch.zeros(2, 1, 8)),
         lambda: negative_snr(torch.zeros(1, 0, 1, 8), torch.zeros(1, 0, 1, 8)),
         lambda: negative_snr(torch.zeros(1, 2, 1, 8), torch.zeros(1, 2, 1, 8), mixtures=torch.zeros(1, 8)),
-        lambda: masked_magnitude_l1(torch.zeros(1, 2, 1, 3, 4), torch.zeros(1, 3, 4), torch.zeros(1, 2, 1, 3, 4)),
+        lambda: magnitude_l1(torch.zeros(1, 2, 1, 3, 4), torch.zeros(1, 1, 1, 3, 4)),
+        lambda: magnitude_mse(torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 3, 4)),
+        lambda: activity_cross_entropy(torch.zeros(1, 2, 4), torch.zeros(1, 3, 1, 8)),
+        lambda: guided_cross_entropy(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)),
         lambda: one_and_rest(l1_loss, torch.zeros(1, 3, 1, 8), torch.zeros(1, 3, 1, 8)),
         lambda: one_and_rest(l1_loss, torch.zeros(1, 2, 1, 8), torch.zeros(1, 1, 1, 8)),
         lambda: mixit(l1_loss, torch.zeros(1, 13, 1, 8), torch.zeros(1, 2, 1, 8)),
