@@ -10,7 +10,7 @@ alone, so that the config's JSON beside the weights is all that is needed to loa
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import torch
@@ -172,6 +172,14 @@ class Network(torch.nn.Module):
         Outputs
         """
         return Outputs(self(mixture))
+
+    def prepare(self, mixtures: Iterable[torch.Tensor]) -> None:
+        """Look at mixtures before the first training step; most networks have no need to.
+
+        Parameters
+        ----------
+        mixtures : iterable of torch.Tensor of float [shape=(batch, channels, frames)]
+        """
 
     def _check(self, mixture: torch.Tensor) -> None:
         if mixture.ndim != 3 or mixture.shape[1] != self.channels or mixture.shape[2] == 0:

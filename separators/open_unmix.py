@@ -12,6 +12,7 @@ Separation", JOSS 4(41), 2019.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -158,6 +159,19 @@ class OpenUnmix(Network):
                 assert isinstance(net, _TargetNet)
                 net.input_mean.copy_(-mean)
                 net.input_scale.copy_(1 / deviation)
+
+    def prepare(self, mixtures: Iterable[torch.Tensor]) -> None:
+        """Set the input statistics to those of mixtures: see `Network.prepare`."""
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        with torch.no_grad():
+            for mixture in mixtures:
+                heard = self._spectrum(mixture).abs()[..., : self.config.heard_bins, :].double()
+                columns = heard.movedim(-2, 0).flatten(1)
+                count += columns.shape[1]
+                total = total.to(columns) + columns.sum(dim=1)
+                squares = squares.to(columns) + columns.square().sum(dim=1)
+        mean = total / count
+        self.set_input_statistics(mean.float(), (squares / count - mean.square()).clamp(min=0).sqrt().float())
 
     def forward(self, mixture: torch.Tensor) -> torch.Tensor:
         """The sources of mixtures: see `Network.forward`."""

@@ -1,0 +1,164 @@
+"""The folder of a training run: whose it is, where it stands, how it went.
+
+- `recipe.json`: the recipe as resolved, and what identifies the corpora;
+- `metrics.jsonl`: the reports (`training.journal`);
+- `best.safetensors`: the weights of the best validation, with the network's config (`separators.weights`);
+- `state.pt`: all that the same command needs to go on, as if nothing had happened;
+- `run.json`: how it went, written last.
+
+The state is a file of tensors and plain values, read without running any code of the file's. Randomness needs no
+place in it: mixtures and what a network draws depend on the seed and the step only.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from augment.plan import MixturePlan, plans_table
+from manifests.corpus import Corpus
+from manifests.errors import BuildError
+from manifests.files import replacing
+from manifests.tables import write_table
+from training.recipe import TrainRecipe
+
+__all__ = ["BEST", "RUN", "STATE", "claim_folder", "keep_plans", "read_state", "write_run", "write_state"]
+
+BEST = "best.safetensors"
+STATE = "state.pt"
+RECIPE = "recipe.json"
+RUN = "run.json"
+
+_MAY_CHANGE = ("about", "epochs", "early_stopping", "log_every", "tensorboard")
+"""Fields of a recipe that may be others when a run goes on."""
+
+
+def claim_folder(folder: Path, recipe: TrainRecipe, corpora: Mapping[str, Corpus]) -> None:
+    """Write what the run is into its folder, or refuse a folder with another run.
+
+    Parameters
+    ----------
+    folder : Path
+        Its lock is held.
+    recipe : TrainRecipe
+    corpora : mapping of str to Corpus
+
+    Raises
+    ------
+    BuildError
+        The folder is another run's, or cannot be written.
+    """
+    values: dict[str, Any] = {
+        "recipe": recipe.model_dump(mode="json"),
+        "corpora": {name: corpus.identity for name, corpus in corpora.items()},
+    }
+    path = folder / RECIPE
+    if path.exists():
+        _require_same(path, values, recipe)
+    elif any((folder / name).exists() for name in (STATE, BEST)):
+        raise BuildError(f"{folder}: holds weights, and no {RECIPE} that says whose; choose another --out folder")
+    _write_json(path, values)
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Save a state.
+
+    Parameters
+    ----------
+    path : Path
+    state : dict
+        Tensors and plain values, nested as one likes.
+
+    Raises
+    ------
+    BuildError
+        The disk refuses (it is full, for example); what was at `path` before is untouched.
+    """
+    # torch's own writer would hide what the disk says behind an error of its own
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with replacing(path) as file:
+        file.write(buffer.getbuffer())
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read a state, onto the CPU.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    BuildError
+        The file is cut short or damaged, or holds more than tensors and plain values.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise BuildError(
+            f"{path}: is no state of a training run, or damaged ({first}); remove it to start anew, or go on from "
+            f"the best weights in another folder with 'start_from: {path.with_name(BEST)}'"
+        ) from error
+    if not isinstance(state, dict):
+        raise BuildError(f"{path}: holds a {type(state).__name__}, and no state of a training run; remove it")
+    return state
+
+
+def keep_plans(folder: Path, step: int, plans: Iterable[MixturePlan]) -> Path:
+    """Keep the plans of a batch that did harm, for replay.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    step : int
+    plans : iterable of MixturePlan
+
+    Returns
+    -------
+    Path
+        The mixtures table.
+    """
+    kept = folder / f"not-finite-{step}"
+    kept.mkdir(exist_ok=True)
+    return write_table(kept, "mixtures", plans_table(list(plans)))
+
+
+def write_run(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write `run.json`: how the run went, as JSON values."""
+    _write_json(folder / RUN, values)
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    with replacing(path) as file:
+        file.write((json.dumps(values, indent=2) + "\n").encode())
+
+
+def _require_same(path: Path, values: Mapping[str, Any], recipe: TrainRecipe) -> None:
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        old, corpora = dict(before["recipe"]), dict(before["corpora"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BuildError(f"{path}: cannot be read ({error}); choose another --out folder") from error
+    new = values["recipe"]
+    for name in sorted({*old, *new}):
+        may_change = name in _MAY_CHANGE and not (name == "epochs" and recipe.schedule.name == "cosine")
+        if old.get(name) != new.get(name) and not may_change:
+            raise BuildError(
+                f"{path}: the run was begun with {name} {json.dumps(old.get(name))}, and is now asked for "
+                f"{json.dumps(new.get(name))}; use the same settings, or another --out folder"
+            )
+    if corpora != values["corpora"]:
+        raise BuildError(f"{path}: the run was begun with other corpora; use the same, or another --out folder")
