@@ -110,12 +110,13 @@ def encoding(
     channels : int
         1 for mono, 2 for stereo ...
     bit_depth : int
-        16 or 24.
+        16, 24, or 32 for floats as they are, beyond full scale too, in WAV only. (libsndfile puts the time of
+        writing into such files.)
 
     Yields
     ------
     callable
-        Takes one block [shape=(channels, frames)], float32 within +-1, after the other.
+        Takes one block [shape=(channels, frames)], float32, after the other.
 
     Raises
     ------
@@ -126,9 +127,10 @@ def encoding(
     BuildError
         When the disk is full or refuses; no partial file is left.
     """
-    _refuse_format(path, channels, num_frames, bit_depth)
+    _refuse_format(path, channels, num_frames, bit_depth, (16, 24, 32))
     # libsndfile takes 24 bits from the top of 32.
     dtype, shift = (np.int16, 0) if bit_depth == 16 else (np.int32, 8)
+    is_float = bit_depth == 32
     with replacing(path) as file:
         sink = _Sink(file)
         try:
@@ -137,16 +139,19 @@ def encoding(
                 "w",
                 samplerate=sample_rate,
                 channels=channels,
-                subtype=f"PCM_{bit_depth}",
+                subtype="FLOAT" if is_float else f"PCM_{bit_depth}",
                 format=_FORMATS[path.suffix.lower()],
             ) as encoder:
                 start = 0
 
                 def put(block: Audio) -> None:
                     nonlocal start
-                    _refuse_beyond_full_scale(path, block, start)
-                    steps = _steps(block, bit_depth).T.astype(dtype)
-                    encoder.write(np.ascontiguousarray(np.left_shift(steps, shift)))
+                    _refuse_beyond(path, block, start, np.inf if is_float else 1.0)
+                    if is_float:
+                        encoder.write(np.ascontiguousarray(block.T, dtype=np.float32))
+                    else:
+                        steps = _steps(block, bit_depth).T.astype(dtype)
+                        encoder.write(np.ascontiguousarray(np.left_shift(steps, shift)))
                     start += block.shape[1]
 
                 yield put
@@ -162,12 +167,16 @@ def encoding(
             raise sink.error
 
 
-def _refuse_format(path: Path, channels: int, num_frames: int, bit_depth: int) -> None:
+def _refuse_format(
+    path: Path, channels: int, num_frames: int, bit_depth: int, depths: tuple[int, ...] = (16, 24)
+) -> None:
     suffix = path.suffix.lower()
     if suffix not in _FORMATS:
         raise RecipeError(f"{path}: suffix '{path.suffix}' cannot be written; use .flac or .wav")
-    if bit_depth not in (16, 24):
+    if bit_depth not in depths:
         raise RecipeError(f"{path}: bit_depth {bit_depth} cannot be written; use 16 or 24")
+    if bit_depth == 32 and suffix != ".wav":
+        raise RecipeError(f"{path}: 32 bit are floats, which FLAC does not hold; use .wav, or 16 or 24 bit")
     if suffix == ".flac" and channels > _FLAC_MAX_CHANNELS:
         raise RecipeError(f"{path}: FLAC holds {_FLAC_MAX_CHANNELS} channels, not {channels}; use .wav")
     num_bytes = channels * num_frames * bit_depth // 8
@@ -175,10 +184,11 @@ def _refuse_format(path: Path, channels: int, num_frames: int, bit_depth: int) -
         raise RecipeError(f"{path}: WAV holds 4 GiB, not {num_bytes} bytes; use .flac")
 
 
-def _refuse_beyond_full_scale(path: Path, block: Audio, start: int) -> None:
+def _refuse_beyond(path: Path, block: Audio, start: int, most: float) -> None:
     levels = np.abs(block).max(axis=0, initial=0.0)
-    if not (levels <= 1).all():
-        frame = int(np.flatnonzero(~(levels <= 1))[0])
+    is_wrong = ~(np.isfinite(levels) & (levels <= most))
+    if is_wrong.any():
+        frame = int(np.flatnonzero(is_wrong)[0])
         raise AudioError(
             f"{path}: sample {levels[frame]:.6g} at frame {start + frame} is beyond full scale or not finite; "
             "lower the gain of what is written"

@@ -22,9 +22,11 @@ with pre-trained models", JOSS 5(50), 2020.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+import scipy.optimize
 import torch
 from torch import nn
 from torch.nn import functional
@@ -58,6 +60,11 @@ class UNetConfig(NetworkConfig):
         Power of the magnitudes in the ratio mask.
     extension : {'average', 'zeros'}
         Mask of the bins above: the mean of the column's masks, which keeps the sum, or nothing.
+    residual : str or None
+        The last of `sources`, if that one is what the others leave over and has no net.
+    bands : int or None
+        The nets see so many bands instead of the bins, fewer than these: as narrow as bins below, wider and wider
+        above. Work is in proportion to them.
     """
 
     window_frames: int
@@ -68,6 +75,8 @@ class UNetConfig(NetworkConfig):
     head: Literal["direct", "dilated"]
     mask_exponent: float
     extension: Literal["average", "zeros"]
+    residual: str | None = None
+    bands: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,10 +84,11 @@ class UNetConfig(NetworkConfig):
         step = 2 ** len(self.filters)
         if not self.filters or min(self.filters) < 1:
             raise RecipeError(f"filters is {list(self.filters)}: it must hold at least one number, each 1 or more")
-        for name in ("bins", "columns"):
-            self._at_least(name, 1)
-            if getattr(self, name) % step:
-                raise RecipeError(f"{name} is {getattr(self, name)}: it must be a multiple of {step}")
+        for name, value in (("bins" if self.bands is None else "bands", self.rows), ("columns", self.columns)):
+            if value < 1 or value % step:
+                raise RecipeError(f"{name} is {value}: it must be a multiple of {step}")
+        if self.bands is not None and self.bands >= self.bins:
+            raise RecipeError(f"bands is {self.bands}: it must be below bins, {self.bins}")
         if self.bins > self.window_frames // 2 + 1:
             raise RecipeError(f"bins is {self.bins}: a window of {self.window_frames} frames has fewer")
         if self.head not in ("direct", "dilated"):
@@ -87,6 +97,21 @@ class UNetConfig(NetworkConfig):
             raise RecipeError(f"extension is {self.extension!r}: it must be 'average' or 'zeros'")
         if not self.mask_exponent > 0:
             raise RecipeError(f"mask_exponent is {self.mask_exponent}: it must be above 0")
+        if self.residual is not None and (self.sources[-1] != self.residual or len(self.sources) == 1):
+            raise RecipeError(
+                f"residual is '{self.residual}': it must be the last of two or more sources, and they are "
+                f"{list(self.sources)}"
+            )
+
+    @property
+    def rows(self) -> int:
+        """Of a patch: bands, or bins."""
+        return self.bins if self.bands is None else self.bands
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The sources that have a net."""
+        return self.sources if self.residual is None else self.sources[:-1]
 
 
 def singing_voice_config(sources: tuple[str, ...] = ("vocals", "instrumental")) -> UNetConfig:
@@ -146,7 +171,7 @@ def spleeter_config(sources: tuple[str, ...] = ("vocals", "accompaniment")) -> U
 
 
 class UNet(Network):
-    """A U-Net for each source, and their ratio mask.
+    """A U-Net for each target, and their ratio mask.
 
     Parameters
     ----------
@@ -155,14 +180,18 @@ class UNet(Network):
     Attributes
     ----------
     nets : torch.nn.ModuleList
-        One for each source, in order.
+        One for each of `config.targets`, in order.
     """
 
     config: UNetConfig
+    spread: torch.Tensor | None
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__(config)
-        self.nets = nn.ModuleList(_MaskNet(config) for _ in config.sources)
+        self.nets = nn.ModuleList(_MaskNet(config) for _ in config.targets)
+        self.register_buffer(
+            "spread", None if config.bands is None else _spread(config.bins, config.bands), persistent=False
+        )
 
     def magnitudes(self, mixture: torch.Tensor) -> torch.Tensor:
         """What each net takes for its source's magnitudes: masks times the mixture's, before the ratio mask.
@@ -173,14 +202,14 @@ class UNet(Network):
 
         Returns
         -------
-        torch.Tensor of float32 [shape=(batch, sources, channels, bins, columns)]
+        torch.Tensor of float32 [shape=(batch, targets, channels, bins, columns)]
             `config.bins` bins; compare with `reference_magnitudes`.
         """
         self._check(mixture)
         return self._masked(self._spectrum(mixture))
 
     def reference_magnitudes(self, sources: torch.Tensor) -> torch.Tensor:
-        """Magnitudes of the true sources, in the bins that the nets see.
+        """Magnitudes of the true sources that have a net, in the bins that the nets see.
 
         Parameters
         ----------
@@ -188,16 +217,20 @@ class UNet(Network):
 
         Returns
         -------
-        torch.Tensor of float32 [shape=(batch, sources, channels, bins, columns)]
+        torch.Tensor of float32 [shape=(batch, targets, channels, bins, columns)]
         """
-        return self._spectrum(sources)[..., : self.config.bins, :].abs()
+        return self._spectrum(sources[:, : len(self.nets)])[..., : self.config.bins, :].abs()
 
     def forward(self, mixture: torch.Tensor) -> torch.Tensor:
         """The sources of mixtures: see `Network.forward`."""
         self._check(mixture)
         config = self.config
         spectrum = self._spectrum(mixture)
-        powers = self._masked(spectrum) ** config.mask_exponent
+        magnitudes = self._masked(spectrum)
+        if config.residual is not None:
+            rest = spectrum[..., : config.bins, :].abs() - magnitudes.sum(dim=1)
+            magnitudes = torch.cat([magnitudes, rest.clamp_min(0)[:, None]], dim=1)
+        powers = magnitudes**config.mask_exponent
         # Where nothing sounds the sources share alike, and the masks still sum to one.
         share = _EPSILON / len(self.sources)
         masks = (powers + share) / (powers.sum(dim=1, keepdim=True) + _EPSILON)
@@ -210,15 +243,17 @@ class UNet(Network):
         return stft(audio, self.config.window_frames, self.config.hop_frames)
 
     def _masked(self, spectrum: torch.Tensor) -> torch.Tensor:
-        bins, width = self.config.bins, self.config.columns
-        magnitude = spectrum[..., :bins, :].abs()
-        batch, channels, _, columns = magnitude.shape
-        padded = functional.pad(magnitude, (0, -columns % width))
-        patches = padded.reshape(batch, channels, bins, -1, width).permute(0, 3, 1, 4, 2)
-        stack = patches.reshape(-1, channels, width, bins)
+        config, width = self.config, self.config.columns
+        magnitude = spectrum[..., : config.bins, :].abs()
+        seen = magnitude if self.spread is None else self.spread.T / self.spread.sum(dim=0)[:, None] @ magnitude
+        batch, channels, rows, columns = seen.shape
+        padded = functional.pad(seen, (0, -columns % width))
+        patches = padded.reshape(batch, channels, rows, -1, width).permute(0, 3, 1, 4, 2)
+        stack = patches.reshape(-1, channels, width, rows)
         masks = torch.stack([net(stack).float() for net in self.nets], dim=1)
-        masks = masks.reshape(batch, -1, len(self.nets), channels, width, bins).permute(0, 2, 3, 5, 1, 4)
-        return masks.reshape(batch, len(self.nets), channels, bins, -1)[..., :columns] * magnitude[:, None]
+        masks = masks.reshape(batch, -1, len(self.nets), channels, width, rows).permute(0, 2, 3, 5, 1, 4)
+        masks = masks.reshape(batch, len(self.nets), channels, rows, -1)[..., :columns]
+        return (masks if self.spread is None else self.spread @ masks) * magnitude[:, None]
 
 
 class _MaskNet(nn.Module):
@@ -265,3 +300,15 @@ class _MaskNet(nn.Module):
 
 def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+def _spread(bins: int, bands: int) -> torch.Tensor:
+    """What each bin takes of each band, ``(bins, bands)``: of the two that it lies between.
+
+    Bands lie evenly on ``asinh(bin / knee)``, linear below the knee and logarithmic above; the knee is where it makes
+    the lowest bands one bin wide. (DeepFilterNet's masks are of such bands too: Schroter et al., 2022.)
+    """
+    knee = float(scipy.optimize.brentq(lambda k: k * math.asinh((bins - 1) / k) - (bands - 1), 1e-3, 1e6))
+    place = (knee * torch.asinh(torch.arange(bins, dtype=torch.float64) / knee)).clamp(max=bands - 1)
+    distance = (place[:, None] - torch.arange(bands)).abs()
+    return (1 - distance).clamp_min(0).float()

@@ -67,3 +67,16 @@ def test_a_bug_in_the_block_passes_through(tmp_path):
     with pytest.raises(AssertionError, match="ours"), encoding(tmp_path / "a.wav", FRAMES, RATE, 2):
         raise AssertionError("ours")
     assert files_of(tmp_path) == []
+
+
+def test_floats_are_kept_as_they_are(tmp_path):
+    audio = 5 * noise(1) / 3
+    audio[0, 7] = 3.25
+    encoded(tmp_path / "a.wav", audio[:, :300], audio[:, 300:], bit_depth=32)
+    assert np.array_equal(read(tmp_path / "a.wav")[0], audio)
+    with pytest.raises(RecipeError, match="floats, which FLAC does not hold"):
+        encoded(tmp_path / "a.flac", audio, bit_depth=32)
+    audio[1, 412] = np.inf
+    with pytest.raises(AudioError, match="frame 412"):
+        encoded(tmp_path / "b.wav", audio, bit_depth=32)
+    assert files_of(tmp_path) == ["a.wav"]

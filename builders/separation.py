@@ -1,0 +1,440 @@
+"""Separation of files: music of any length, rate and format in, a file for each source beside a record out.
+
+    out/recipe.json                 the separator's identity and the settings: a folder holds one separator's work
+    out/SONG/vocals.flac, ...       as long as SONG, at its rate and in its channels
+    out/SONG/separated.json         what these are: written last, so that it says that they are whole
+    out/run.json, rejected.parquet  the last run: what was done, and what was left out and why
+
+SONG is the file's path without its suffix, below the folder or the files' common folder; with its suffix, where two
+files would share that name. The same call resumes: a file is left alone if its record names the same content,
+separator and settings, and its sources are there.
+
+A source may be louder than the mixture. Integer files cannot hold what is beyond full scale: then all sources of
+that file get one gain, so that they still stand to each other as they should; record, result and log say
+so. Float files (`bit_depth` 32) hold everything, and get none.
+
+What is separated waits in a temporary file in `out`, 1.3 GB for each source and hour of stereo at 44.1 kHz, until
+the gain is known; memory does not grow with the length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import model_validator
+
+from builders.engine import LocalEngine
+from builders.run import Progress, Run, refuse_foreign, silent
+from builders.scan import Reject, walk_folder
+from manifests.audio import blocks, content_id, probe
+from manifests.encoding import encoding
+from manifests.errors import AudioError, BuildError, RecipeError
+from manifests.exports.mixing import CEILING
+from manifests.files import TEMPORARY_PREFIX, replacing
+from manifests.lock import BuildLock
+from manifests.recipes import Settings
+from separators.resampling import Resampled
+from separators.separator import Separator
+from separators.streams import Spool
+
+__all__ = ["Separated", "SeparatedFile", "SeparationPlan", "SeparationRecipe", "plan_separation", "separate_files"]
+
+log = logging.getLogger(__name__)
+
+SEPARATION_VERSION = 1
+RECORD = "separated.json"
+
+_SOURCE_NAME = re.compile(r"\w[\w .+-]*")
+
+
+class SeparationRecipe(Settings):
+    """What is written."""
+
+    audio_format: Literal["flac", "wav"] = "flac"
+    """Of the sources' files."""
+
+    bit_depth: Literal[16, 24, 32] = 24
+    """32 are floats, which only wav holds."""
+
+    @model_validator(mode="after")
+    def _refuse_float_flac(self) -> SeparationRecipe:
+        if self.bit_depth == 32 and self.audio_format != "wav":
+            raise ValueError("bit_depth 32 are floats, which flac does not hold; use audio_format wav, or 16 or 24")
+        return self
+
+
+class _Claim(SeparationRecipe):
+    """What a folder is claimed for."""
+
+    separator_identity: str
+    sources: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SeparatedFile:
+    """A file that is separated.
+
+    Attributes
+    ----------
+    path : str
+        As it was found, below the folder that was given.
+    folder : Path
+        That holds its sources and its record.
+    num_frames, sample_rate, channels : int
+        Of it and of each source.
+    gain_db : float
+        That all sources were written with: 0, or below it where one would have been beyond full scale.
+    is_new : bool
+        False if an earlier run had done it.
+    """
+
+    path: str
+    folder: Path
+    num_frames: int
+    sample_rate: int
+    channels: int
+    gain_db: float
+    is_new: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Separated:
+    """What a separation has made.
+
+    Attributes
+    ----------
+    files : tuple of SeparatedFile
+        Those that were done before too.
+    rejected : pd.DataFrame
+        What was left out, and why.
+    """
+
+    files: tuple[SeparatedFile, ...]
+    rejected: pd.DataFrame
+
+
+@dataclasses.dataclass(frozen=True)
+class SeparationPlan:
+    """What a separation would do.
+
+    Attributes
+    ----------
+    done, to_do : tuple of str
+        Paths of files, as they were found.
+    rejected : int
+        Files that are no audio by their name.
+    """
+
+    done: tuple[str, ...]
+    to_do: tuple[str, ...]
+    rejected: int
+
+
+def separate_files(
+    inputs: Path | Sequence[Path],
+    separator: Separator,
+    out: Path,
+    recipe: SeparationRecipe | None = None,
+    *,
+    limit: int | None = None,
+    progress: Progress = silent,
+) -> Separated:
+    """Separate files.
+
+    Parameters
+    ----------
+    inputs : Path or sequence of Path
+        A folder, with all audio below it, or files.
+    separator : Separator
+        Of any rate and channels; files are resampled for it.
+    out : Path
+        Outside of the folder. A separation that was stopped is resumed there; one by another separator or with
+        other settings is refused.
+    recipe : SeparationRecipe, optional
+    limit : int >= 1, optional
+        Only the first files, sorted by path.
+    progress : callable, optional
+        Called with `separate`, files done, files in all, files rejected.
+
+    Returns
+    -------
+    Separated
+
+    Raises
+    ------
+    RecipeError
+        A setting is impossible, a source's name is no file name, or `inputs` is neither a folder nor files.
+    AudioError
+        The folder is missing.
+    BuildError
+        `out` holds something else, belongs to another running separation, or the disk refuses.
+
+    Examples
+    --------
+    >>> separated = separate_files(
+    ...     Path("songs"), load_separator("baseline:centre"), Path("separated")
+    ... )  # doctest: +SKIP
+    """
+    run = _Run(inputs, separator, out, recipe or SeparationRecipe(), limit, progress)
+    refuse_foreign(out, "separation")
+    with BuildLock(out):
+        run.claim_folder()
+        run.remove_temporary_files()
+        files = run.separate()
+        run.write(files)
+    return Separated(tuple(files), run.rejected_table())
+
+
+def plan_separation(
+    inputs: Path | Sequence[Path],
+    separator: Separator,
+    out: Path,
+    recipe: SeparationRecipe | None = None,
+    *,
+    limit: int | None = None,
+) -> SeparationPlan:
+    """Find what `separate_files` would do, and write nothing.
+
+    Parameters
+    ----------
+    inputs, separator, out, recipe, limit
+        As for `separate_files`.
+
+    Returns
+    -------
+    SeparationPlan
+
+    Raises
+    ------
+    RecipeError, AudioError, BuildError
+        As for `separate_files`.
+    """
+    run = _Run(inputs, separator, out, recipe or SeparationRecipe(), limit, silent)
+    refuse_foreign(out, "separation")
+    is_done = {item.name: run.done(item) is not None for item in run.items}
+    done, to_do = (tuple(name for name, found in is_done.items() if found == wanted) for wanted in (True, False))
+    return SeparationPlan(done, to_do, len(run.rejects))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Item:
+    """A file, its name below the folder, and the folder that its sources go to."""
+
+    path: Path
+    name: str
+    folder: Path
+
+
+class _Run(Run):
+    def __init__(
+        self,
+        inputs: Path | Sequence[Path],
+        separator: Separator,
+        out: Path,
+        recipe: SeparationRecipe,
+        limit: int | None,
+        progress: Progress,
+    ) -> None:
+        if limit is not None and limit < 1:
+            raise RecipeError(f"limit is {limit}; give the number of files, at least 1, or None for all")
+        _require_file_names(separator)
+        claim = _Claim(
+            **recipe.model_dump(),
+            separator_identity=separator.identity,
+            sources=separator.sources,
+        )
+        super().__init__(out, "separate", claim, LocalEngine(1), progress=progress)
+        self.separator, self.recipe = separator, recipe
+        found, self.rejects = _found(inputs, out)
+        self.items = [
+            _Item(path, name, out.joinpath(*folder.split("/")))
+            for (name, path), folder in zip(found.items(), _folders(list(found)), strict=True)
+        ][:limit]
+        self.read: list[str] = []
+
+    def remove_temporary_files(self) -> None:
+        for path in self.out.rglob(f"{TEMPORARY_PREFIX}*"):
+            path.unlink(missing_ok=True)
+
+    def separate(self) -> list[SeparatedFile]:
+        files: list[SeparatedFile] = []
+        start, failed = time.monotonic(), 0
+        self.progress("separate", 0, len(self.items), 0)
+        for number, item in enumerate(self.items, 1):
+            content = None
+            try:
+                content = content_id(item.path)
+                self.read.append(content)
+                record = self.done(item, content)
+                if is_new := record is None:
+                    record = self._separated(item, content)
+                files.append(_separated_file(item, record, is_new))
+            # What is wrong with a file; a disk that refuses is wrong with all of them, and passes.
+            except (AudioError, RecipeError) as error:
+                failed += 1
+                self.rejects.append(Reject(content, item.name, "separate", "not separated", str(error)))
+                log.warning("%s: not separated: %s", item.name, error)
+            self.progress("separate", number, len(self.items), failed)
+        self.counts["separate"] = {"in": len(self.items), "kept": len(files), "rejected": failed}
+        self.wall_s["separate"] = time.monotonic() - start
+        return files
+
+    def done(self, item: _Item, content: str | None = None) -> dict[str, Any] | None:
+        """The record of a file that needs nothing more, or None."""
+        try:
+            record = json.loads((item.folder / RECORD).read_text(encoding="utf-8"))
+            sizes = {name: (item.folder / name).stat().st_size for name in record["files"].values()}
+            if record["sizes"] == sizes and record["work"] == self._work(content or content_id(item.path)):
+                return dict(record)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, AudioError):
+            pass
+        return None
+
+    def _work(self, content: str) -> dict[str, Any]:
+        return {"version": SEPARATION_VERSION, "content_id": content, **self.settings}
+
+    def _separated(self, item: _Item, content: str) -> dict[str, Any]:
+        names = {source: f"{source}.{self.recipe.audio_format}" for source in self.separator.sources}
+        # Whatever happens from here on, the folder is not done; what is in it may be of other content.
+        for name in (RECORD, *names.values()):
+            (item.folder / name).unlink(missing_ok=True)
+        info = probe(item.path)
+        separator = Resampled(self.separator, info.sample_rate, info.channels)
+        with Spool(self.out) as spool:
+            peaks, num_frames = np.zeros(len(names)), 0
+            for block in separator.stream(blocks(item.path)):
+                levels = np.abs(block).max(axis=(1, 2), initial=0.0)
+                if not np.isfinite(levels).all():
+                    source = separator.sources[int(np.argmin(np.isfinite(levels)))]
+                    raise AudioError(
+                        f"{item.path}: {separator.name} gives NaN or infinity for '{source}' after frame "
+                        f"{num_frames}; look at the audio there, or at the weights"
+                    )
+                peaks = np.maximum(peaks, levels)
+                num_frames += block.shape[2]
+                spool.put(block)
+            gain = self._gain(item, dict(zip(names, peaks.tolist(), strict=True)))
+            with contextlib.ExitStack() as stack:
+                puts = [
+                    stack.enter_context(
+                        encoding(
+                            item.folder / name, num_frames, info.sample_rate, info.channels, self.recipe.bit_depth
+                        )
+                    )
+                    for name in names.values()
+                ]
+                for block in spool.blocks():
+                    for put, part in zip(puts, block, strict=True):
+                        put(part * np.float32(gain))
+        self.hours["separated"] = self.hours.get("separated", 0.0) + num_frames / info.sample_rate / 3600
+        record = {
+            "mixture": item.name,
+            "separator": self.separator.name,
+            "work": self._work(content),
+            "files": names,
+            "sizes": {name: (item.folder / name).stat().st_size for name in names.values()},
+            "num_frames": num_frames,
+            "sample_rate": info.sample_rate,
+            "channels": info.channels,
+            "gain_db": round(20 * math.log10(gain), 3),
+            "peaks_db": {
+                name: round(20 * math.log10(max(peak, 1e-9)), 2)
+                for name, peak in zip(names, peaks.tolist(), strict=True)
+            },
+        }
+        with replacing(item.folder / RECORD) as file:
+            # a person's path need not be UTF-8
+            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+            file.write(text.encode("utf-8", "backslashreplace"))
+        return record
+
+    def _gain(self, item: _Item, peaks: dict[str, float]) -> float:
+        loudest = max(peaks, key=lambda source: peaks[source])
+        if self.recipe.bit_depth == 32 or peaks[loudest] <= 1:
+            return 1.0
+        gain = CEILING / peaks[loudest]
+        log.warning(
+            "%s: '%s' peaks at %+.2f dB of full scale; all sources of it are written with %.2f dB of gain "
+            "(bit_depth 32 needs none)",
+            item.name,
+            loudest,
+            20 * math.log10(peaks[loudest]),
+            20 * math.log10(gain),
+        )
+        return gain
+
+    def write(self, files: Sequence[SeparatedFile]) -> None:
+        self.save(
+            self.read,
+            {},
+            separator=self.separator.name,
+            separated=sum(file.is_new for file in files),
+            done_before=sum(not file.is_new for file in files),
+            with_gain=sum(file.gain_db < 0 for file in files),
+        )
+
+
+def _separated_file(item: _Item, record: dict[str, Any], is_new: bool) -> SeparatedFile:
+    return SeparatedFile(
+        path=item.name,
+        folder=item.folder,
+        num_frames=record["num_frames"],
+        sample_rate=record["sample_rate"],
+        channels=record["channels"],
+        gain_db=record["gain_db"],
+        is_new=is_new,
+    )
+
+
+def _require_file_names(separator: Separator) -> None:
+    for source in separator.sources:
+        if not _SOURCE_NAME.fullmatch(source):
+            raise RecipeError(
+                f"{separator.name}: source {source!r} is no name for a file; use letters, digits, blanks and '_.+-'"
+            )
+    if len({source.casefold() for source in separator.sources}) < len(separator.sources):
+        raise RecipeError(
+            f"{separator.name}: sources {list(separator.sources)} would share files; name each otherwise"
+        )
+
+
+def _found(inputs: Path | Sequence[Path], out: Path) -> tuple[dict[str, Path], list[Reject]]:
+    """Files by their name below what was given, sorted, and what is no audio."""
+    if isinstance(inputs, Path) and not inputs.is_file():
+        if inputs.resolve() in (out.resolve(), *out.resolve().parents):
+            raise BuildError(
+                f"{out}: is inside of {inputs}, and would be separated with it; choose a folder outside"
+            )
+        names, rejects = walk_folder(inputs)
+        return {name: inputs.joinpath(*name.split("/")) for name in names}, rejects
+    paths = [Path(os.path.abspath(path)) for path in ([inputs] if isinstance(inputs, Path) else inputs)]
+    if not paths:
+        raise RecipeError("there are no files to separate; give a folder, or files")
+    if folders := [path for path in paths if path.is_dir()]:
+        raise RecipeError(f"{folders[0]}: is a folder; give one folder by itself, or files")
+    common = Path(os.path.commonpath([path.parent for path in paths]))
+    return {path.relative_to(common).as_posix(): path for path in sorted(set(paths))}, []
+
+
+def _folders(names: Sequence[str]) -> list[str]:
+    """Where the sources of each file go: its name without the suffix where that is nobody else's."""
+    short = [str(Path(name).with_suffix("").as_posix()) for name in names]
+    counts = Counter(name.casefold() for name in short)
+    whole = {name.casefold() for name in names}
+    return [
+        brief if counts[brief.casefold()] == 1 and brief.casefold() not in whole else name
+        for brief, name in zip(short, names, strict=True)
+    ]

@@ -1,0 +1,309 @@
+"""From what a person writes to a separator.
+
+One line of text is enough for most::
+
+    checkpoint:vocals.safetensors                              a network that save_network wrote
+    bundled:vocals                                             one that comes with stemloom
+    baseline:centre                                            one without weights: identity, centre, hpss
+    baseline:identity=speech,music,effects                     with sources of these names
+    10*checkpoint:a.safetensors + 4*checkpoint:b.safetensors   a weighted mean
+    cinematic.yaml                                             a file with more
+
+and a mapping, or the YAML file of one, says what does not fit into a line. It holds one of `separator` (a text as
+above), `ensemble` or `cascade`, whose parts are texts or mappings again, and may add a rate, channels and what is
+done around it. Paths in a file are relative to its folder::
+
+    cascade:
+      first: bundled:vocals
+      take: vocals
+      name_taken: speech
+      second:
+        ensemble:
+          - {separator: "checkpoint:a.safetensors", weight: 10}
+          - {separator: "checkpoint:b.safetensors", weight: {effects: 4, music: 2}}
+    postprocessing:
+      normalise: loudness
+      consistency: {effects: 0.5, music: 0.5}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from pydantic import Field, model_validator
+
+from manifests.errors import RecipeError, did_you_mean
+from manifests.recipes import Settings, make_recipe, read_mapping
+from separators.baselines import CentreExtraction, HarmonicPercussive, Identity
+from separators.ensemble import Cascade, Ensemble
+from separators.overlap_add import NetworkSeparator, Window
+from separators.postprocessing import Postprocessed, Postprocessing
+from separators.resampling import Resampled
+from separators.separator import Separator
+
+__all__ = ["LOADERS", "LoadOptions", "SeparatorRecipe", "load_separator"]
+
+_BUNDLED = Path(__file__).parent / "bundled"
+_WEIGHTED = re.compile(r"([0-9.]+)\s*\*\s*(.+)")
+_FILES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How networks are run, and where paths start.
+
+    Attributes
+    ----------
+    device : str
+        As torch names it.
+    overlap : float
+    shifts : int
+    window : {'triangle', 'hann', 'flat'}
+    batch_size : int
+        As for `NetworkSeparator`.
+    folder : Path
+        That relative paths are relative to.
+    """
+
+    device: str = "cpu"
+    overlap: float = 0.25
+    shifts: int = 1
+    window: Window = "triangle"
+    batch_size: int = 1
+    folder: Path = Path()
+
+
+class EnsemblePart(Settings):
+    """A separator of an ensemble."""
+
+    separator: SeparatorRecipe
+    """A line of text, or a mapping."""
+
+    weight: float | dict[str, float] = 1.0
+    """For all sources, or by source."""
+
+
+class CascadeParts(Settings):
+    """What stands behind what."""
+
+    first: SeparatorRecipe
+    """Hears the mixture."""
+
+    take: str
+    """The source of the first that is kept and subtracted."""
+
+    name_taken: str | None = None
+    """What it is called from then on: `take` by default."""
+
+    second: SeparatorRecipe
+    """Hears what is left."""
+
+
+class SeparatorRecipe(Settings):
+    """A separator, or several put together, and what is done around them."""
+
+    separator: str | None = None
+    """A line of text."""
+
+    ensemble: list[EnsemblePart] | None = None
+    """Several of the same sources."""
+
+    cascade: CascadeParts | None = None
+    """One behind another."""
+
+    sample_rate: int | None = Field(None, ge=1)
+    """Make it one for audio at this rate, by resampling to its own and back."""
+
+    channels: int | None = Field(None, ge=1)
+    """Make it one for audio of so many channels."""
+
+    postprocessing: Postprocessing | None = None
+    """What is done around it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_a_line(cls, value: Any) -> Any:
+        return {"separator": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _require_one(self) -> SeparatorRecipe:
+        fields = ("separator", "ensemble", "cascade")
+        given = [name for name in fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of {', '.join(fields)}, not {' and '.join(given) or 'none'}")
+        return self
+
+
+def load_separator(
+    what: str | Path | Mapping[str, Any],
+    *,
+    device: str = "cpu",
+    overlap: float = 0.25,
+    shifts: int = 1,
+    window: Window = "triangle",
+    batch_size: int = 1,
+) -> Separator:
+    """A separator out of a line of text, a mapping or a YAML file.
+
+    Parameters
+    ----------
+    what : str, Path or mapping
+        As this module's docstring says.
+    device : str
+        As torch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    overlap : float
+        Of neighbouring segments, from 0 to below 1.
+    shifts : int
+        Grids of segments that are averaged.
+    window : {'triangle', 'hann', 'flat'}
+        Weights within a segment.
+    batch_size : int
+        Segments that a network gets at once.
+
+    Returns
+    -------
+    Separator
+
+    Raises
+    ------
+    RecipeError
+        Something is unknown (the nearest known one is named), missing, or does not fit together.
+
+    Examples
+    --------
+    >>> load_separator("baseline:centre").sources
+    ('vocals', 'accompaniment')
+    """
+    options = LoadOptions(device=device, overlap=overlap, shifts=shifts, window=window, batch_size=batch_size)
+    if isinstance(what, Mapping):
+        return _of_recipe(make_recipe(dict(what), "separator", SeparatorRecipe), options)
+    return _of_text(str(what), options)
+
+
+def _of_text(text: str, options: LoadOptions) -> Separator:
+    terms = [term.strip() for term in re.split(r"\s\+\s", text)]
+    weighted = [_WEIGHTED.fullmatch(term) for term in terms]
+    if len(terms) == 1 and weighted[0] is None:
+        return _single(terms[0], options)
+    parts = [_single(match[2] if match else term, options) for term, match in zip(terms, weighted, strict=True)]
+    return Ensemble(parts, [_weight(match[1]) if match else 1.0 for match in weighted])
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise RecipeError(f"weight '{text}' is no number: write it as in 10*checkpoint:a.safetensors") from None
+
+
+def _single(text: str, options: LoadOptions) -> Separator:
+    kind, colon, rest = text.partition(":")
+    if colon and kind in LOADERS:
+        return LOADERS[kind](rest, options)
+    if text.endswith(_FILES):
+        path = options.folder / text
+        recipe = make_recipe(dict(read_mapping(path)), str(path), SeparatorRecipe)
+        return _of_recipe(recipe, replace(options, folder=path.parent))
+    if colon:
+        hint = f"{did_you_mean(kind, LOADERS)}: start with one of {_listed(LOADERS)}"
+    elif text.endswith(".safetensors"):
+        hint = f": did you mean 'checkpoint:{text}'?"
+    else:
+        hint = f": write KIND:NAME with one of {_listed(LOADERS)}, or the path of a YAML file"
+    raise RecipeError(f"there is no separator '{text}'{hint}")
+
+
+def _listed(names: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}:" for name in sorted(names))
+
+
+def _of_recipe(recipe: SeparatorRecipe, options: LoadOptions) -> Separator:
+    separator: Separator
+    if recipe.ensemble is not None:
+        parts = [_of_recipe(part.separator, options) for part in recipe.ensemble]
+        separator = Ensemble(parts, [part.weight for part in recipe.ensemble])
+    elif recipe.cascade is not None:
+        first, second = (_of_recipe(part, options) for part in (recipe.cascade.first, recipe.cascade.second))
+        separator = Cascade(first, second, recipe.cascade.take, recipe.cascade.name_taken)
+    else:
+        assert recipe.separator is not None, "the recipe holds one of the three"
+        separator = _of_text(recipe.separator, options)
+    if recipe.sample_rate is not None or recipe.channels is not None:
+        rate, channels = recipe.sample_rate or separator.sample_rate, recipe.channels or separator.channels
+        separator = Resampled(separator, rate, channels)
+    if recipe.postprocessing is not None:
+        separator = Postprocessed(separator, recipe.postprocessing)
+    return separator
+
+
+def _checkpoint(rest: str, options: LoadOptions) -> Separator:
+    return _network(options.folder / Path(rest).expanduser(), f"checkpoint:{rest}", options)
+
+
+def _bundled(rest: str, options: LoadOptions) -> Separator:
+    known = sorted(path.stem for path in _BUNDLED.glob("*.safetensors"))
+    if rest not in known:
+        raise RecipeError(
+            f"no network '{rest}' comes with this stemloom{did_you_mean(rest, known)}: there is "
+            f"{', '.join(known) or 'none'}"
+        )
+    return _network(_BUNDLED / f"{rest}.safetensors", f"bundled:{rest}", options)
+
+
+def _network(path: Path, name: str, options: LoadOptions) -> Separator:
+    from separators.weights import load_network
+
+    _require_device(options.device)
+    return NetworkSeparator(
+        network=load_network(path),
+        name=name,
+        overlap=options.overlap,
+        shifts=options.shifts,
+        window=options.window,
+        batch_size=options.batch_size,
+        device=options.device,
+    )
+
+
+def _require_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise RecipeError(
+            f"device is '{device}', which cannot be used ({reason}): choose cpu, or another"
+        ) from error
+
+
+def _baseline(rest: str, options: LoadOptions) -> Separator:
+    kind, equals, names = rest.partition("=")
+    kinds: dict[str, Callable[..., Separator]] = {
+        "centre": CentreExtraction,
+        "hpss": HarmonicPercussive,
+        "identity": Identity,
+    }
+    if kind not in kinds:
+        raise RecipeError(
+            f"there is no baseline '{kind}'{did_you_mean(kind, kinds)}: choose from {', '.join(sorted(kinds))}"
+        )
+    if not equals:
+        return kinds[kind](name=f"baseline:{rest}")
+    sources = tuple(name.strip() for name in names.split(","))
+    if not all(sources):
+        raise RecipeError(f"baseline:{rest}: a source has no name; write them as in baseline:{kind}=vocals,rest")
+    return kinds[kind](name=f"baseline:{rest}", sources=sources)
+
+
+Loader: TypeAlias = Callable[[str, LoadOptions], Separator]
+
+LOADERS: Mapping[str, Loader] = MappingProxyType(
+    {"baseline": _baseline, "bundled": _bundled, "checkpoint": _checkpoint}
+)
+"""What stands before the colon, and what makes a separator of what stands behind it."""
