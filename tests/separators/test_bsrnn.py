@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -21,17 +22,22 @@ from tests.separators.small_networks import (
 )
 
 
-@pytest.mark.parametrize(
-    ("cell", "modules", "published"),
-    # Three targets of the second paper have 47.4 and 77.4 million.
-    [("gru", 8, 47.4e6 / 3), ("lstm", 12, 77.4e6 / 3)],
-)
-def test_a_target_has_the_published_size(cell: str, modules: int, published: float) -> None:
+@pytest.mark.parametrize(("cell", "gates", "modules"), [("gru", 3, 8), ("lstm", 4, 12)])
+def test_a_target_has_the_published_layers(cell: str, gates: int, modules: int) -> None:
+    config = BSRNNConfig(cell=cell, modules=modules)
     with torch.device("meta"):
-        one = size(BSRNN(BSRNNConfig(cell=cell, modules=modules)))
-        two = size(BSRNN(BSRNNConfig(cell=cell, modules=modules, sources=("a", "b", "c"), residual="c")))
-    assert one == pytest.approx(published, rel=0.015)
+        one = size(BSRNN(config))
+        two = size(BSRNN(dataclasses.replace(config, sources=("a", "b", "c"), residual="c")))
+    split = 2 * 2050 + 2050 * 128 + 41 * 128
+    recurrent = 2 * 128 + 2 * gates * 256 * (128 + 256 + 2) + 512 * 128 + 128
+    masks = 41 * (2 * 128 + 128 * 512 + 512) + 4 * 1025 * (512 + 1)
+    assert one == split + 2 * modules * recurrent + masks
     assert two == 2 * one
+
+
+def test_the_default_has_the_published_size() -> None:
+    with torch.device("meta"):
+        assert size(BSRNN()) == pytest.approx(15.8e6, rel=0.015)
 
 
 @pytest.mark.parametrize(("split", "bands"), [("vocals", 41), ("bass", 30), ("drums", 55)])
