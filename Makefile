@@ -39,9 +39,9 @@ $(VENV)/.package: $(VENV)/.torch pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.package
-	$(PIP) install --quiet -c constraints.txt -e '.[av,scaper,dev]' || { \
+	$(PIP) install --quiet -c constraints.txt -e '.[av,scaper,demucs,roformer,onnx,museval,tensorboard,dev]' || { \
 		echo "without scaper: soxbindings is built from source (C++, libsox-dev); the tests that need it are skipped" >&2; \
-		$(PIP) install --quiet -c constraints.txt -e '.[av,dev]'; }
+		$(PIP) install --quiet -c constraints.txt -e '.[av,demucs,roformer,onnx,museval,tensorboard,dev]'; }
 	touch $@
 
 clean:

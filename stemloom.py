@@ -10,6 +10,9 @@
     stemloom import FOLDER --layout L --out CORPUS  a corpus from a folder of recorded stems or single sounds
     stemloom export CORPUS --layout L --out FOLDER  a corpus as other projects read it
     stemloom pack BUILD                             plain samples beside a build, to train without decoding
+    stemloom train RECIPE --from CORPUS... --out RUN                a separator, from mixtures drawn on the fly
+    stemloom separate FILES... --model M --out FOLDER               stems of files of any length
+    stemloom evaluate MODEL --on CORPUS --out FOLDER                how good a separator is, with a page
     stemloom check BUILD                            validate a build
     stemloom report BUILD                           a page about a build
     stemloom card BUILD                             a dataset card and Croissant metadata, to publish a build
@@ -24,8 +27,9 @@ import io
 import itertools
 import logging
 import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from importlib import metadata as distributions
 from pathlib import Path
@@ -57,6 +61,7 @@ from builders.recipe import (
     MixedRecipe,
     MixtureRecipe,
     PackRecipe,
+    SeparationRecipe,
 )
 from manifests.errors import RecipeError, StemloomError
 from manifests.recipes import make_recipe, read_mapping, wrong_fields
@@ -64,19 +69,26 @@ from manifests.recipes import make_recipe, read_mapping, wrong_fields
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from augment.recipe import MixRecipe
+    from augment.render import Separate
     from builders.catalog import CatalogBuilder
     from builders.run import Progress as ProgressCall
     from manifests.corpus import Corpus
+    from separators.separator import Separator
+    from training.loop import Tick
 
 # no markup: paths and messages may hold square brackets
 console = Console(highlight=False, markup=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+BEST = "best.safetensors"
 
 _DEFAULTS = CatalogRecipe()
 _CURATE_DEFAULTS = CurateRecipe()
 _CARD_DEFAULTS = CardRecipe()
 _MIXTURE_DEFAULTS = MixtureRecipe()
 _PACK_DEFAULTS = PackRecipe()
+_SEPARATION_DEFAULTS = SeparationRecipe()
 
 Jobs = Annotated[int, Parameter(help="Worker processes; 0 works in this process.")]
 Engine = Annotated[Literal["local"], Parameter(help="What runs the stages.")]
@@ -92,6 +104,7 @@ WorkerMemory = Annotated[
         validator=validators.Number(gte=1, lte=1_000_000),
     ),
 ]
+Device = Annotated[str, Parameter(help="Of torch: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
 Config = Annotated[Path | None, Parameter(help="YAML file with recipe fields; flags given beside it win.")]
 TableFormat = Annotated[Literal["parquet", "jsonl"], Parameter(name="--format", help="File format of the tables.")]
 
@@ -543,6 +556,215 @@ def pack(
 
 
 @app.command
+def train(
+    recipe: str,
+    /,
+    *,
+    corpora: Corpora,
+    out: Path,
+    changes: Annotated[
+        tuple[str, ...],
+        Parameter(name="--set", help="Fields that win, as batch_size=4 or network.hidden=64.", negative=""),
+    ] = (),
+    device: Device = "auto",
+    workers: Annotated[
+        int,
+        Parameter(
+            help="Processes that make mixtures; 0 makes them between steps.", validator=validators.Number(gte=0)
+        ),
+    ] = 1,
+    max_minutes: Annotated[
+        float | None, Parameter(help="Stop after so long, as by Ctrl-C: the same command resumes.")
+    ] = None,
+    separator: Annotated[
+        str | None, Parameter(help="What takes a target out first, for mixtures with 'remove: {by: separator}'.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Train a separator on mixtures that are drawn on the fly. On several GPUs: torchrun -m stemloom train ...
+
+    Parameters
+    ----------
+    recipe
+        A ready training recipe (deezer2019, jusperlee2023, mrx, strauss2021, umx), or a YAML file.
+    corpora
+        Folders of finished corpora, with splits; what is packed is read from its store.
+    out
+        The run's folder. The same command resumes a run that was stopped.
+    """
+    import yaml
+
+    from training.loop import train as run_training
+    from training.making import make_network
+    from training.recipe import load_training
+
+    resolved = load_training(recipe, changes)
+    network = make_network(resolved)
+    size = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    text = yaml.safe_dump(resolved.model_dump(mode="json", exclude_defaults=True), sort_keys=False, width=100)
+    is_first = int(os.environ.get("RANK", 0)) == 0
+    if is_first:
+        console.print(
+            f"{text}\n{type(network).__name__}: {size:.2f} million parameters, {', '.join(network.sources)}"
+        )
+    if dry_run:
+        return 0
+    separate = None if separator is None else _separate_by(separator, resolved.mix, device)
+    with _steps(is_first) as progress:
+        run = run_training(
+            resolved,
+            corpora,
+            out,
+            device=device,
+            workers=workers,
+            max_minutes=max_minutes,
+            separate=separate,
+            progress=progress,
+        )
+    if not is_first:
+        return 0
+    if not run.finished:
+        console.print(f"stopped at step {run.step}; the same command resumes")
+        return 130
+    assert run.validation is not None
+    table = _summary(f"{out}")
+    table.add_row("steps", str(run.step))
+    table.add_row("loss", _decibels(run.validation["loss"], ""))
+    for target, level in run.validation["targets"].items():
+        table.add_row(f"SDR of {target}", f"{_decibels(level)} (median of {run.validation['num']} mixtures)")
+    console.print(table)
+    console.print(f"weights: {out / BEST}")
+    return 0
+
+
+@app.command
+def separate(
+    inputs: Annotated[tuple[Path, ...], Parameter(negative="")],
+    /,
+    *,
+    model: str,
+    out: Path,
+    device: Device = "auto",
+    overlap: Annotated[float, Parameter(help="Of neighbouring segments, 0 to below 1.")] = 0.25,
+    shifts: Annotated[int, Parameter(help="Grids of segments that are averaged.")] = 1,
+    batch_size: Annotated[int, Parameter(help="Segments at once.")] = 1,
+    dry_run: DryRun = False,
+    limit: Limit = None,
+    recipe: Annotated[SeparationRecipe, _FLAGS] = _SEPARATION_DEFAULTS,
+) -> int:
+    """Take files apart into stems, of any length and rate.
+
+    Parameters
+    ----------
+    inputs
+        Audio files, or one folder of them.
+    model
+        bundled:vocals, checkpoint:PATH, baseline:centre, "2*checkpoint:A + checkpoint:B", or a YAML file.
+    out
+        A folder for each file, with a file for each source. The same command resumes what was stopped.
+    """
+    from builders.separation import plan_separation, separate_files
+    from separators.loading import load_separator
+
+    separator = load_separator(model, device=_device(device), overlap=overlap, shifts=shifts, batch_size=batch_size)
+    files = inputs[0] if len(inputs) == 1 else list(inputs)
+    if dry_run:
+        plan = plan_separation(files, separator, out, recipe, limit=limit)
+        console.print(f"{len(plan.to_do)} files would be separated, {len(plan.done)} are done already")
+        return 0
+    with _progress() as progress:
+        done = separate_files(files, separator, out, recipe, limit=limit, progress=progress)
+    table = _summary(f"{out}")
+    table.add_row("separated", f"{len(done.files)} files into {', '.join(separator.sources)}")
+    quieter = sum(file.gain_db < 0 for file in done.files)
+    if quieter:
+        table.add_row("made quieter", f"{quieter} files, whose stems would have gone beyond full scale")
+    for (stage, reason), rows in done.rejected.groupby(["stage", "reason"]):
+        table.add_row(f"rejected: {stage}", f"{len(rows)} {reason}")
+    console.print(table)
+    return 0 if done.files else 1
+
+
+@app.command
+def evaluate(
+    model: str,
+    /,
+    *,
+    on: Path,
+    out: Path,
+    split: Annotated[str | None, Parameter(help="Songs of this split only.")] = None,
+    limit: Annotated[int | None, Parameter(help="Only so many songs.", validator=validators.Number(gte=1))] = None,
+    targets: Annotated[
+        tuple[str, ...],
+        Parameter(name="--target", help="A source's stems, as music=drums+bass+other.", negative=""),
+    ] = (),
+    beside: Annotated[
+        tuple[str, ...], Parameter(help="Other separators to compare with, such as baseline:centre.", negative="")
+    ] = (),
+    oracles: Annotated[bool, Parameter(help="Compare with the ideal ratio mask.")] = True,
+    clips: Annotated[float | None, Parameter(help="Also measure clips of so many seconds.")] = None,
+    clips_of_table: Annotated[
+        bool, Parameter(help="Also measure the clips of the clips table.", negative="")
+    ] = False,
+    bsseval: Annotated[
+        Literal["museval", "blocks"] | None,
+        Parameter(help="BSSEval v4: by museval, or the same with bounded memory."),
+    ] = None,
+    sweep: Annotated[bool, Parameter(help="Also SDR against the mixture's loudness.", negative="")] = False,
+    device: Device = "auto",
+    overlap: Annotated[float, Parameter(help="Of neighbouring segments, 0 to below 1.")] = 0.25,
+    batch_size: Annotated[int, Parameter(help="Segments at once.")] = 1,
+) -> int:
+    """Measure a separator on a corpus, and write a page with players.
+
+    Parameters
+    ----------
+    model
+        As for 'stemloom separate'; a .safetensors file as it is.
+    on
+        The folder of a finished corpus.
+    out
+        The folder for tables, excerpts and the page. The same command resumes what was stopped.
+    """
+    from builders.report.evaluation import write_evaluation_page
+    from manifests.corpus import Corpus
+    from separators.loading import load_separator
+    from training.evaluation import evaluate as run_evaluation
+    from training.measurement import EvaluationSettings
+
+    def load(what: str) -> Separator:
+        return load_separator(what, device=_device(device), overlap=overlap, batch_size=batch_size)
+
+    named = dict(target.partition("=")[::2] for target in targets)
+    settings = EvaluationSettings(
+        split=split,
+        limit=limit,
+        targets=named or None,
+        clips="table" if clips_of_table else clips,
+        oracles=("ideal ratio mask",) if oracles else (),
+        bsseval=bsseval,
+        sweep_lufs=tuple(range(-45, -8, 6)) if sweep else (),
+    )
+    with _progress() as progress:
+        found = run_evaluation(
+            load(model), Corpus.open(on), out, settings, beside=[load(what) for what in beside], progress=progress
+        )
+    page = write_evaluation_page(out)
+    songs = found.summary[(found.summary["per"] == "song") & found.summary["score"].isin(["sdr_db", "si_sdr_db"])]
+    table = Table(title=f"{out}: {len(found.songs['song_id'].unique())} songs", title_justify="left")
+    for name in ("method", "target", "median SDR", "mean SDR", "median SI-SDR"):
+        table.add_column(name)
+    for (method, target), rows in songs.groupby(["method", "target"], sort=False):
+        figures = rows.set_index("score")[["median", "mean", "std"]].to_dict("index")
+        sdr, si_sdr = figures["sdr_db"], figures["si_sdr_db"]
+        mean = f"{_decibels(sdr['mean'], '')} ± {_decibels(sdr['std'])}"
+        table.add_row(str(method), str(target), _decibels(sdr["median"]), mean, _decibels(si_sdr["median"]))
+    console.print(table)
+    console.print(f"page: {page}")
+    return 0
+
+
+@app.command
 def check(
     build: Path,
     /,
@@ -623,13 +845,19 @@ def card(build: Path, /, *, config: Config = None, recipe: Annotated[CardRecipe,
 
 
 @app.command
-def demo(*, out: Path = Path("demo-build"), jobs: Jobs = 2, seed: int = 0) -> int:
-    """Make a small catalogue in code, build a corpus from it, and compare with the truth.
+def demo(
+    *,
+    out: Path = Path("demo-build"),
+    jobs: Jobs = 2,
+    seed: int = 0,
+    training: Annotated[bool, Parameter(help="End with a small separator, trained on the corpus.")] = True,
+) -> int:
+    """Make a small catalogue in code, build a corpus from it, compare with the truth, train a separator on it.
 
     Parameters
     ----------
     out
-        Folder for the catalogue and the build.
+        Folder for the catalogue, the build and the training.
     seed
         Of the catalogue.
     """
@@ -642,7 +870,24 @@ def demo(*, out: Path = Path("demo-build"), jobs: Jobs = 2, seed: int = 0) -> in
         table.add_row(name, value)
     console.print(table)
     console.print(f"report: {result.report}")
-    return 0 if result.is_good else 1
+    if not result.is_good:
+        return 1
+    return _train_on_demo(out, jobs) if training else 0
+
+
+def _train_on_demo(out: Path, jobs: int) -> int:
+    """Songs of other artists to train with, to validate and to test; a minute of training; how good it became."""
+    from builders.curate import CurateBuilder
+
+    corpus, run = out / "training", out / "run"
+    curated = CurateRecipe(shares={"train": 0.6, "validation": 0.2, "test": 0.2}, clip_s=None)
+    with _progress() as progress:
+        CurateBuilder(corpus, curated, jobs=jobs, progress=progress).build(out / "build")
+    code = train("demo", corpora=(corpus,), out=run, workers=min(jobs, 1))
+    if code:
+        return code
+    beside = ("baseline:identity=vocals,accompaniment", "baseline:centre")
+    return evaluate(str(run / BEST), on=corpus, out=out / "evaluation", split="test", beside=beside)
 
 
 def _builder(
@@ -694,6 +939,35 @@ def _bars(counts: Sequence[int], highest: int) -> str:
     return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * count / highest)] for count in pairs)
 
 
+def _device(name: str) -> str:
+    """What `auto` stands for."""
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _decibels(value: float | None, unit: str = " dB") -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.2f}{unit}"
+
+
+def _separate_by(what: str, mix: MixRecipe, device: str) -> Separate:
+    """What takes the target out that a mixing recipe removes, for `augment.render`."""
+    from separators.loading import load_separator
+    from separators.separator import separate as separate_whole
+
+    if mix.remove is None:
+        raise RecipeError("--separator is given, and the mixing recipe removes no target: leave one of them out")
+    separator = load_separator(what, device=_device(device))
+    number = separator.sources.index(mix.remove.target) if mix.remove.target in separator.sources else None
+    if number is None or (separator.sample_rate, separator.channels) != (mix.sample_rate, mix.channels):
+        raise RecipeError(
+            f"--separator {what}: gives {', '.join(separator.sources)} at {separator.sample_rate} Hz in "
+            f"{separator.channels} channels, and the mixing recipe needs '{mix.remove.target}' at "
+            f"{mix.sample_rate} Hz in {mix.channels}"
+        )
+    return lambda mixture, rate: separate_whole(separator, mixture)[number]
+
+
 def _summary(title: str) -> Table:
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(style="bold")
@@ -719,6 +993,35 @@ def _progress() -> Iterator[ProgressCall]:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total, note="")
             bars.update(tasks[stage], completed=done, total=total, note=f"{rejected} refused" if rejected else "")
+
+        yield show
+
+
+@contextmanager
+def _steps(shown: bool) -> Iterator[Callable[[Tick], None]]:
+    """A bar for a person, and a line for each validation for a file."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=errors, disable=not (shown and errors.is_terminal)) as bars:
+        task = bars.add_task("train", total=None, note="")
+
+        def show(tick: Tick) -> None:
+            note = f"loss {tick.loss:.4g} · waits for data {tick.data_wait:.0%}"
+            bars.update(task, completed=tick.step, total=tick.steps, note=note)
+            if tick.validation is not None and shown:
+                levels = ", ".join(
+                    f"{name} {_decibels(level)}" for name, level in tick.validation["targets"].items()
+                )
+                loss = _decibels(tick.validation["loss"], "")
+                errors.print(
+                    f"epoch {tick.epoch + 1}, step {tick.step}: validation loss {loss}; SDR {levels}; {note}"
+                )
 
         yield show
 

@@ -17,8 +17,10 @@ from .recipe import (
     ImportRecipe,
     MixtureRecipe,
     PackRecipe,
+    SeparationRecipe,
 )
 from .report import write_report
+from .separation import Separated, separate_files
 from .stage import Product, Stage, run_stage
 
 __all__ = [
@@ -41,11 +43,14 @@ __all__ = [
     "Packed",
     "Product",
     "ResultCache",
+    "Separated",
+    "SeparationRecipe",
     "Stage",
     "cache_key",
     "check_build",
     "export_corpus",
     "run_stage",
+    "separate_files",
     "write_card",
     "write_examples",
     "write_report",

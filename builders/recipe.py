@@ -367,6 +367,24 @@ def _refuse_unused(recipe: BaseModel, layout: str, of: Mapping[str, tuple[str, .
             )
 
 
+class SeparationRecipe(BaseModel):
+    """What is written of separated files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    audio_format: Literal["flac", "wav"] = "flac"
+    """Of the sources' files."""
+
+    bit_depth: Annotated[Literal[16, 24, 32], BeforeValidator(_number_if_said)] = 24
+    """32 are floats, which only wav holds."""
+
+    @model_validator(mode="after")
+    def _refuse_float_flac(self) -> Self:
+        if self.bit_depth == 32 and self.audio_format != "wav":
+            raise ValueError("bit_depth 32 are floats, which flac does not hold; use audio_format wav, or 16 or 24")
+        return self
+
+
 RECIPES: dict[str, type[BaseModel]] = {
     "catalog": CatalogRecipe,
     "curate": CurateRecipe,
@@ -376,5 +394,6 @@ RECIPES: dict[str, type[BaseModel]] = {
     "export": ExportRecipe,
     "card": CardRecipe,
     "pack": PackRecipe,
+    "separate": SeparationRecipe,
 }
 """By the name of the builder in `recipe.json`, which is the command's."""

@@ -30,13 +30,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import model_validator
 
 from builders.engine import LocalEngine
+from builders.recipe import SeparationRecipe
 from builders.run import Progress, Run, refuse_foreign, silent
 from builders.scan import Reject, walk_folder
 from manifests.audio import blocks, content_id, probe
@@ -45,12 +45,11 @@ from manifests.errors import AudioError, BuildError, RecipeError
 from manifests.exports.mixing import CEILING
 from manifests.files import TEMPORARY_PREFIX, replacing
 from manifests.lock import BuildLock
-from manifests.recipes import Settings
 from separators.resampling import Resampled
 from separators.separator import Separator
 from separators.streams import Spool
 
-__all__ = ["Separated", "SeparatedFile", "SeparationPlan", "SeparationRecipe", "plan_separation", "separate_files"]
+__all__ = ["Separated", "SeparatedFile", "SeparationPlan", "plan_separation", "separate_files"]
 
 log = logging.getLogger(__name__)
 
@@ -58,22 +57,6 @@ SEPARATION_VERSION = 1
 RECORD = "separated.json"
 
 _SOURCE_NAME = re.compile(r"\w[\w .+-]*")
-
-
-class SeparationRecipe(Settings):
-    """What is written."""
-
-    audio_format: Literal["flac", "wav"] = "flac"
-    """Of the sources' files."""
-
-    bit_depth: Literal[16, 24, 32] = 24
-    """32 are floats, which only wav holds."""
-
-    @model_validator(mode="after")
-    def _refuse_float_flac(self) -> SeparationRecipe:
-        if self.bit_depth == 32 and self.audio_format != "wav":
-            raise ValueError("bit_depth 32 are floats, which flac does not hold; use audio_format wav, or 16 or 24")
-        return self
 
 
 class _Claim(SeparationRecipe):

@@ -4,10 +4,10 @@ Every target has a net of its own, and every channel goes through it alone. Band
 nearest bins, so a network can be made for any rate. The split for vocals is the paper's V7, which it takes for
 `other` too; bass and drums have finer bands where they play.
 
-The paper's own networks have 12 modules of LSTMs: 25.6 million parameters a target. The default is the smaller
-variant of the second paper, eight modules of GRUs, which did as well on films: 15.6 million. Norms are over the
-features and columns of a band, as in the authors' implementation, so a louder mixture gives louder sources and no
-others.
+The first paper's networks are LSTMs; 12 modules of them are 25.6 million parameters a target. The default is the
+smaller variant of the second, eight modules of GRUs: 15.6 million. The mask estimators have one hidden layer, where
+the authors' code has two. Norms are over the features and columns of a band, as in that code, so a louder mixture
+gives louder sources and no others.
 
 References
 ----------

@@ -2,7 +2,7 @@
 
 One line of text is enough for most::
 
-    checkpoint:vocals.safetensors                              a network that save_network wrote
+    checkpoint:vocals.safetensors                              a network that save_network wrote; or its path alone
     bundled:vocals                                             one that comes with stemloom
     baseline:centre                                            one without weights: identity, centre, hpss
     baseline:identity=speech,music,effects                     with sources of these names
@@ -209,10 +209,10 @@ def _single(text: str, options: LoadOptions) -> Separator:
         path = options.folder / text
         recipe = make_recipe(dict(read_mapping(path)), str(path), SeparatorRecipe)
         return _of_recipe(recipe, replace(options, folder=path.parent))
+    if text.endswith(".safetensors") and not colon:
+        return _checkpoint(text, options)
     if colon:
         hint = f"{did_you_mean(kind, LOADERS)}: start with one of {_listed(LOADERS)}"
-    elif text.endswith(".safetensors"):
-        hint = f": did you mean 'checkpoint:{text}'?"
     else:
         hint = f": write KIND:NAME with one of {_listed(LOADERS)}, or the path of a YAML file"
     raise RecipeError(f"there is no separator '{text}'{hint}")

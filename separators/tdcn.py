@@ -28,15 +28,17 @@ the projection.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
-from typing import Literal, Self
+from pathlib import Path
+from typing import Literal, Self, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from manifests.errors import RecipeError
-from separators.embedder import Embedder, SmallEmbedder, soft_or
+from separators.embedder import Embedder, OnnxEmbedder, SmallEmbedder, soft_or
 from separators.network import Network, NetworkConfig, Outputs
 from separators.stft import check_window, istft, stft
 
@@ -83,8 +85,10 @@ class TDCNConfig(NetworkConfig):
         How many of the embedder's last layers are trained, if any.
     classes : int
         Of the embedder.
+    embedder_onnx : str or None
+        A sound classifier's ONNX file (`OnnxEmbedder`); it is not kept with the weights.
     embedder_width : int
-        Of the `SmallEmbedder` that is made where none is handed in.
+        Of the `SmallEmbedder` that is made where there is no other.
     """
 
     sample_rate: int = 16000
@@ -110,6 +114,7 @@ class TDCNConfig(NetworkConfig):
     tuning: Literal["frozen", "fine_tuned", "guided"] = "frozen"
     tuned_layers: int = 3
     classes: int = 527
+    embedder_onnx: str | None = None
     embedder_width: int = 32
 
     def __post_init__(self) -> None:
@@ -146,7 +151,7 @@ class TDCN(Network):
     ----------
     config : TDCNConfig
     embedder : Embedder, optional
-        At the network's rate, and with `config.classes`; by default a `SmallEmbedder`, where there is conditioning.
+        At the network's rate, and with `config.classes`; by default what the config says.
         What is to be trained must be a torch module with `layers`, a `torch.nn.Sequential`.
 
     Attributes
@@ -167,12 +172,14 @@ class TDCN(Network):
         config = config or TDCNConfig()
         super().__init__(config)
         if embedder is None and config.conditioning != "none":
-            embedder = SmallEmbedder(
-                sample_rate=config.sample_rate, classes=config.classes, width=config.embedder_width
-            )
+            embedder = _embedder_of(config)
         self.embedder: Embedder | nn.Module | None = embedder
         if embedder is not None:
             self._adopt(embedder)
+        # what the clean sources are to this one is what guides the other while it is trained
+        self.guide: nn.Module | None = None
+        if config.tuning == "guided":
+            self.guide = cast(nn.Module, copy.deepcopy(embedder)).requires_grad_(False)
         self.stages = nn.ModuleList(
             _Stage(config, iteration, self._signals_of(iteration)) for iteration in range(config.iterations)
         )
@@ -180,8 +187,9 @@ class TDCN(Network):
     def train(self, mode: bool = True) -> Self:
         """As any module's, but the embedder stays as in evaluation."""
         super().train(mode)
-        if isinstance(self.embedder, nn.Module):
-            self.embedder.eval()
+        for embedder in (self.embedder, self.guide):
+            if isinstance(embedder, nn.Module):
+                embedder.eval()
         return self
 
     def forward(self, mixture: torch.Tensor) -> torch.Tensor:
@@ -208,6 +216,23 @@ class TDCN(Network):
             logits = torch.cat([logits, self._hear(estimates[-1])], dim=1)
         return Outputs(estimates[-1], earlier=tuple(estimates[:-1]), embeddings=logits)
 
+    def guides(self, sources: torch.Tensor) -> torch.Tensor:
+        """What the embedder of the start says of clean sources: what `Outputs.embeddings` are to be like.
+
+        Parameters
+        ----------
+        sources : torch.Tensor of float [shape=(batch, sources, channels, frames)]
+
+        Returns
+        -------
+        torch.Tensor of float [shape=(batch, 1 + sources, classes, columns)]
+            First the soft-OR of all, which is for the mixture.
+        """
+        assert self.guide is not None, "tuning is 'guided'"
+        with torch.no_grad():
+            logits = self._hear(sources, self.guide)
+        return torch.cat([soft_or(logits)[:, None], logits], dim=1)
+
     def _iterate(self, mixture: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """Estimates of all iterations, and the logits of what was heard, mixture first."""
         self._check(mixture)
@@ -226,10 +251,11 @@ class TDCN(Network):
             estimates.append(stage(signals, condition))
         return estimates, logits
 
-    def _hear(self, signals: torch.Tensor) -> torch.Tensor:
+    def _hear(self, signals: torch.Tensor, embedder: Embedder | nn.Module | None = None) -> torch.Tensor:
         """Logits ``(batch, signals, classes, columns)`` of ``(batch, signals, channels, frames)``."""
-        assert self.embedder is not None
-        logits = self.embedder(signals.mean(dim=2).flatten(0, 1))
+        embedder = embedder or self.embedder
+        assert embedder is not None
+        logits = embedder(signals.mean(dim=2).flatten(0, 1))
         return logits.reshape(*signals.shape[:2], *logits.shape[1:])
 
     def _signals_of(self, iteration: int) -> int:
@@ -255,6 +281,12 @@ class TDCN(Network):
         if not isinstance(layers, nn.Sequential):
             raise RecipeError(f"tuning is '{config.tuning}': {type(embedder).__name__} has no layers to train")
         layers[-config.tuned_layers :].requires_grad_(True)
+
+
+def _embedder_of(config: TDCNConfig) -> Embedder:
+    if config.embedder_onnx is not None:
+        return OnnxEmbedder(Path(config.embedder_onnx), sample_rate=config.sample_rate)
+    return SmallEmbedder(sample_rate=config.sample_rate, classes=config.classes, width=config.embedder_width)
 
 
 class _Stage(nn.Module):

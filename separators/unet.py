@@ -305,8 +305,8 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 def _spread(bins: int, bands: int) -> torch.Tensor:
     """What each bin takes of each band, ``(bins, bands)``: of the two that it lies between.
 
-    Bands lie evenly on ``asinh(bin / knee)``, linear below the knee and logarithmic above; the knee is where it makes
-    the lowest bands one bin wide. (DeepFilterNet's masks are of such bands too: Schroter et al., 2022.)
+    Bands lie evenly on ``asinh(bin / knee)``, linear below the knee and logarithmic above; the knee is where it
+    makes the lowest bands one bin wide. (DeepFilterNet's masks are of such bands too: Schroter et al., 2022.)
     """
     knee = float(scipy.optimize.brentq(lambda k: k * math.asinh((bins - 1) / k) - (bands - 1), 1e-3, 1e6))
     place = (knee * torch.asinh(torch.arange(bins, dtype=torch.float64) / knee)).clamp(max=bands - 1)

@@ -48,8 +48,15 @@ log = logging.getLogger(__name__)
 
 NETWORKS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "bs-roformer": ("separators.bs_roformer:BSRoformerConfig", "separators.bs_roformer:BSRoformer"),
+        "bsrnn": ("separators.bsrnn:BSRNNConfig", "separators.bsrnn:BSRNN"),
         "conv-tasnet": ("separators.conv_tasnet:ConvTasNetConfig", "separators.conv_tasnet:ConvTasNet"),
+        "dnn-ds": ("separators.dnn_ds:DNNDSConfig", "separators.dnn_ds:DNNDS"),
+        "ht-demucs": ("separators.ht_demucs:HTDemucsConfig", "separators.ht_demucs:HTDemucs"),
+        "mrx": ("separators.mrx:MRXConfig", "separators.mrx:MRX"),
+        "mrx-c": ("separators.mrx:MRXCConfig", "separators.mrx:MRXC"),
         "open-unmix": ("separators.open_unmix:OpenUnmixConfig", "separators.open_unmix:OpenUnmix"),
+        "tdcn": ("separators.tdcn:TDCNConfig", "separators.tdcn:TDCN"),
         "unet": ("separators.unet:UNetConfig", "separators.unet:UNet"),
     }
 )

@@ -1,4 +1,8 @@
 from .assignments import mixit, one_and_rest, permutation_invariant
+from .bsseval import BssEval, bss_eval
+from .evaluation import Evaluation, evaluate
+from .listening import ListeningItem, RemixSettings, write_listening_test
+from .loop import Tick, TrainedRun, train
 from .losses import (
     Loss,
     activity_cross_entropy,
@@ -13,27 +17,45 @@ from .losses import (
     negative_si_sdr,
     negative_snr,
 )
-from .metrics import (
-    Summary,
-    improvements,
-    measure,
-    sdr,
-    si_metrics,
-    si_sdr,
-    snr,
-    summarise,
-)
+from .making import make_network
+from .measurement import EvaluationSettings
+from .metrics import Summary, improvements, measure, sdr, si_metrics, si_sdr, snr, summarise
+from .objective import Objective
+from .oracles import ORACLES, ideal_binary_mask, ideal_ratio_mask, scaled_identity
+from .perceptual import PeaqBackend, PeaqProgram, two_f_model, two_f_scores
+from .recipe import LossRule, TrainRecipe, load_training, training_names
+from .validation import Validation, validate
 
 __all__ = [
+    "ORACLES",
+    "BssEval",
+    "Evaluation",
+    "EvaluationSettings",
+    "ListeningItem",
     "Loss",
+    "LossRule",
+    "Objective",
+    "PeaqBackend",
+    "PeaqProgram",
+    "RemixSettings",
     "Summary",
+    "Tick",
+    "TrainRecipe",
+    "TrainedRun",
+    "Validation",
     "activity_cross_entropy",
+    "bss_eval",
+    "evaluate",
     "guided_cross_entropy",
+    "ideal_binary_mask",
+    "ideal_ratio_mask",
     "improvements",
     "l1_loss",
+    "load_training",
     "magnitude_l1",
     "magnitude_mse",
     "magnitudes",
+    "make_network",
     "measure",
     "mixit",
     "mixture_consistency",
@@ -43,9 +65,16 @@ __all__ = [
     "negative_snr",
     "one_and_rest",
     "permutation_invariant",
+    "scaled_identity",
     "sdr",
     "si_metrics",
     "si_sdr",
     "snr",
     "summarise",
+    "train",
+    "training_names",
+    "two_f_model",
+    "two_f_scores",
+    "validate",
+    "write_listening_test",
 ]

@@ -22,6 +22,7 @@ from augment.pool import Pool, make_pool
 from augment.recipe import MixRecipe
 from augment.render import Separate
 from manifests.corpus import Corpus
+from manifests.errors import RecipeError
 from manifests.packed import PACKED, PackedCorpus
 from training.recipe import TrainRecipe
 
@@ -86,10 +87,10 @@ class Mixtures:
         Raises
         ------
         RecipeError
-            The corpora have nothing for a source of the mixtures.
+            The corpora have nothing for a source of the mixtures, or nothing that is long enough.
         """
         mix = recipe.mix.of_split(recipe.split or "")
-        return cls(mix, make_pool(mix, corpora), recipe.seed, workers, separate)
+        return cls(mix, _pool(mix, corpora), recipe.seed, workers, separate)
 
     @classmethod
     def of_validation(
@@ -111,10 +112,10 @@ class Mixtures:
         Raises
         ------
         RecipeError
-            The corpora have nothing for a source of the mixtures.
+            The corpora have nothing for a source of the mixtures, or nothing that is long enough.
         """
         mix = recipe.mix.of_split(recipe.validation.split or "")
-        return cls(mix, make_pool(mix, corpora), _VALIDATION_SEED, workers, separate)
+        return cls(mix, _pool(mix, corpora), _VALIDATION_SEED, workers, separate)
 
     def batches(
         self, batch_size: int, *, start: int = 0, stop: int | None = None, rank: int = 0, world_size: int = 1
@@ -151,6 +152,8 @@ class Mixtures:
             multiprocessing_context="spawn" if self.workers else None,
             worker_init_fn=_leave_interrupts,
             pin_memory=torch.cuda.is_available(),
+            # what it would draw of torch's own generator, a run that goes on would draw at another step
+            generator=torch.Generator(),
         )
 
     def plans(self, first: int, number: int) -> list[MixturePlan]:
@@ -169,6 +172,23 @@ class Mixtures:
 
 
 _VALIDATION_SEED = 2**31
+
+
+def _pool(mix: MixRecipe, corpora: Mapping[str, Corpus]) -> Pool:
+    """What mixtures are drawn from: of songs that are all shorter than a mixture, every one would hold silence."""
+    pool = make_pool(mix, corpora)
+    if not mix.together or mix.num_frames is None:
+        return pool
+    choice = next(iter(pool.choices.values()))
+    longest_s = 0.0
+    for frames, file in zip(choice.num_frames, choice.first_file, strict=True):
+        longest_s = max(longest_s, int(frames) / pool.file(int(file)).sample_rate)
+        if longest_s >= mix.num_frames / mix.sample_rate:
+            return pool
+    raise RecipeError(
+        f"mix.length_s is {mix.length_s}, and the longest of the places that all sources have is {longest_s:g} s; "
+        "write a shorter length, or cut longer clips"
+    )
 
 
 def _leave_interrupts(worker: int) -> None:

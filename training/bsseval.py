@@ -136,7 +136,7 @@ def _silent(audio: Audio) -> npt.NDArray[np.bool_]:
 
 def _by_museval(references: Audio, estimates: Audio, sample_rate: int) -> Floats:
     try:
-        import museval  # type: ignore[import-untyped]
+        import museval
     except ImportError as error:
         raise RecipeError(
             "BSSEval by museval needs the package 'museval', which is not installed: "

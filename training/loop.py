@@ -179,7 +179,7 @@ def train(
                 is_epoch = step % epoch_steps == 0
                 tick = Tick(step, steps, epoch, loss, run.tally.data_wait)
                 if step % recipe.log_every == 0 or is_epoch:
-                    journal.report({"step": step, "epoch": epoch, **run.tally.means()})
+                    journal.report({"step": step, "epoch": epoch, **run.tally.means(processes)})
                     run.tally = _Tally()
                 late = max_minutes is not None and time.monotonic() - started > 60 * max_minutes
                 stopped = processes.any(interrupted.is_set() or late)
@@ -271,6 +271,7 @@ class _Run:
             self.objective.load_state_dict(state["objective"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
+            self.tally.load(state["tally"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
         else:
@@ -374,6 +375,7 @@ class _Run:
                 "objective": self.objective.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "tally": self.tally.state(),
                 "average": None if self.average is None else self.average.state_dict(),
             }
             write_state(self.out / STATE, values)
@@ -407,9 +409,28 @@ class _Tally:
         self.losses.append(loss)
         self.norms.append(norm)
 
-    def means(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        parts = [{name: part.cpu() for name, part in parts.items()} for parts in self.parts]
+        elapsed_s = time.monotonic() - self.start_s
+        return {
+            "elapsed_s": elapsed_s,
+            "wait_s": self.wait_s,
+            "losses": self.losses,
+            "norms": self.norms,
+            "parts": parts,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.start_s = time.monotonic() - state["elapsed_s"]
+        self.wait_s, self.losses, self.norms = state["wait_s"], state["losses"], state["norms"]
+        self.parts = state["parts"]
+
+    def means(self, processes: Processes) -> dict[str, Any]:
         names = self.parts[0] if self.parts else ()
-        terms = {name: float(torch.cat([part[name] for part in self.parts]).mean()) for name in names}
+        terms = {
+            name: processes.mean(torch.cat([part[name].to(processes.device) for part in self.parts]).mean())
+            for name in names
+        }
         steps = len(self.losses)
         return {
             "loss": math.fsum(self.losses) / steps,

@@ -32,6 +32,8 @@ from training.recipe import MAGNITUDE_TERMS, LossRule, LossTerm
 
 __all__ = ["Objective", "source_groups"]
 
+_OF_AUDIO = ("l1", "mse", "snr", "si_sdr", "stft")
+
 Tensor = torch.Tensor
 
 _ASSIGNMENTS: Mapping[str, Callable[[Loss, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
@@ -109,8 +111,9 @@ class Objective(torch.nn.Module):
             elif term.name == "guided":
                 assert outputs.embeddings is not None
                 network: Any = self.network
-                guides = network.guides(mixtures, self._of_sources(targets))
-                parts[term.name] = guided_cross_entropy(outputs.embeddings, guides)
+                guides = network.guides(self._of_sources(targets))
+                embeddings = self._in_order(outputs.embeddings, outputs.sources, mixtures, targets)
+                parts[term.name] = guided_cross_entropy(embeddings, guides)
             else:
                 parts[term.name] = self._of_audio(term, outputs, mixtures, targets)
         losses = torch.stack([term.weight * parts[term.name] for term in self.rule.terms]).sum(dim=0)
@@ -142,22 +145,22 @@ class Objective(torch.nn.Module):
         Returns
         -------
         torch.Tensor [shape=(batch, compared targets, channels, frames)]
-            Without an order that covers all targets (one-and-rest, MixIT), the best of the first term.
+            Without an order that covers all targets (one-and-rest, MixIT), the best of the first term on audio.
         """
         sources = self._consistent(self.network(mixtures), mixtures)
         if self.groups is not None:
             return self.estimates(sources)
         batch = torch.arange(len(sources), device=sources.device)
         if self.rule.assignment == "permutation":
-            order = permutation_invariant(_loss(self.rule.terms[0], mixtures), sources, targets)[1]
+            order = permutation_invariant(_loss(self._first_of_audio(), mixtures), sources, targets)[1]
             return sources[batch[:, None], order]
         if self.rule.assignment == "one_and_rest":
-            chosen = one_and_rest(_loss(self.rule.terms[0], mixtures), sources, targets)[1]
+            chosen = one_and_rest(_loss(self._first_of_audio(), mixtures), sources, targets)[1]
             # every other target has the same estimate: the rest
             stack = sources[:, 1:].expand(-1, targets.shape[1], -1, -1).clone()
             stack[batch, chosen] = sources[:, 0]
             return stack
-        assignment = mixit(_loss(self.rule.terms[0], mixtures), sources, targets)[1].to(sources.dtype)
+        assignment = mixit(_loss(self._first_of_audio(), mixtures), sources, targets)[1].to(sources.dtype)
         return torch.einsum("bms,bscf->bmcf", torch.stack([1 - assignment, assignment], dim=1), sources)
 
     def _of_magnitudes(self, term: LossTerm, mixtures: Tensor, targets: Tensor) -> Tensor:
@@ -183,6 +186,17 @@ class Objective(torch.nn.Module):
             return targets
         order = [target for _, target in sorted((group[0], t) for t, group in enumerate(self.groups))]
         return targets[:, order]
+
+    def _in_order(self, embeddings: Tensor, sources: Tensor, mixtures: Tensor, targets: Tensor) -> Tensor:
+        """Embeddings of the mixture and of the estimates, these in the order of the targets."""
+        if self.rule.assignment != "permutation":
+            return embeddings
+        order = permutation_invariant(_loss(self._first_of_audio(), mixtures), sources, targets)[1]
+        batch = torch.arange(len(order), device=order.device)[:, None]
+        return torch.cat([embeddings[:, :1], embeddings[:, 1:][batch, order]], dim=1)
+
+    def _first_of_audio(self) -> LossTerm:
+        return next((term for term in self.rule.terms if term.name in _OF_AUDIO), LossTerm(name="snr"))
 
     def _of_audio(self, term: LossTerm, outputs: Outputs, mixtures: Tensor, targets: Tensor) -> Tensor:
         loss = _loss(term, mixtures)
@@ -266,8 +280,15 @@ def _require(
     for name in names:
         if name in MAGNITUDE_TERMS and not hasattr(network, "magnitudes"):
             raise RecipeError(f"loss '{name}' compares magnitudes, and {kind} has none before its sources: use l1")
-        if name == "guided" and not hasattr(network, "guides"):
-            raise RecipeError(f"loss 'guided' teaches a classifier, and {kind} has none: leave it out")
+        if name == "guided" and getattr(network, "guide", None) is None:
+            raise RecipeError(
+                f"loss 'guided' teaches a classifier, and this {kind} has none to teach: leave the term out, or "
+                "write 'network: {name: tdcn, tuning: guided}'"
+            )
+        if name == "activity" and not hasattr(network, "activity"):
+            raise RecipeError(
+                f"loss 'activity' is for networks that say who is heard, and {kind} does not: use mrx-c"
+            )
         if name in (*MAGNITUDE_TERMS, "activity") and groups is not None and any(len(g) > 1 for g in groups):
             raise RecipeError(f"loss '{name}' compares each source, and a target is the sum of several: use l1")
     if groups is not None:

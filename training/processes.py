@@ -90,12 +90,15 @@ def joined(device: str) -> Iterator[Processes]:
     try:
         place = torch.device(device)
         if place.type == "cuda":
+            if not torch.cuda.is_available():
+                raise RuntimeError("torch finds no GPU")
             if ":" not in device:
                 place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
             torch.cuda.set_device(place)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise RecipeError(f"device '{device}': {error}; give cpu, cuda or cuda:NUMBER") from error
+        first = str(error).partition("\n")[0]
+        raise RecipeError(f"device '{device}': {first}; give cpu, cuda or cuda:NUMBER") from error
     if world_size == 1 or torch.distributed.is_initialized():
         yield Processes(rank, world_size, place)
         return

@@ -52,7 +52,7 @@ class LossTerm(Settings):
 
     weight: _Positive = 1.0
 
-    max_db: float | None = None
+    max_db: _Positive | None = None
     """Of `snr` (30 by default) and `si_sdr` (60): the ceiling above which a source counts as done."""
 
     n_ffts: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=1)] = (512, 1024, 2048)
@@ -91,9 +91,14 @@ class LossRule(Settings):
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         names = [term.name for term in self.terms]
-        on_magnitudes = [name for name in names if name in MAGNITUDE_TERMS]
-        if on_magnitudes and self.assignment != "fixed":
-            raise ValueError(f"{on_magnitudes[0]} compares by name: write 'assignment: fixed'")
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"term '{twice[0]}' is there twice: write it once")
+        by_name = [name for name in names if name in (*MAGNITUDE_TERMS, "activity")]
+        if by_name and self.assignment != "fixed":
+            raise ValueError(f"{by_name[0]} compares by name: write 'assignment: fixed'")
+        if "guided" in names and self.assignment not in ("fixed", "permutation"):
+            raise ValueError(f"guided compares each source, and '{self.assignment}' sums: leave the term out")
         if self.weights and self.assignment != "fixed":
             raise ValueError("weights are of targets by name: write 'assignment: fixed', or leave them out")
         return self

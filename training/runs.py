@@ -24,7 +24,7 @@ import torch
 from augment.plan import MixturePlan, plans_table
 from manifests.corpus import Corpus
 from manifests.errors import BuildError
-from manifests.files import replacing
+from manifests.files import TEMPORARY_PREFIX, replacing
 from manifests.tables import write_table
 from training.recipe import TrainRecipe
 
@@ -58,6 +58,8 @@ def claim_folder(folder: Path, recipe: TrainRecipe, corpora: Mapping[str, Corpus
         "recipe": recipe.model_dump(mode="json"),
         "corpora": {name: corpus.identity for name, corpus in corpora.items()},
     }
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):  # of a process that was killed
+        leftover.unlink(missing_ok=True)
     path = folder / RECIPE
     if path.exists():
         _require_same(path, values, recipe)

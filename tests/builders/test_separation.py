@@ -12,7 +12,8 @@ import pytest
 import soundfile
 from pydantic import ValidationError
 
-from builders.separation import SeparationRecipe, plan_separation, separate_files
+from builders.recipe import SeparationRecipe
+from builders.separation import plan_separation, separate_files
 from manifests.audio import quantise, read, write
 from manifests.errors import AudioError, BuildError, RecipeError
 from separators.baselines import Identity

@@ -41,6 +41,10 @@ def residual_unet() -> UNet:
     return UNet(dataclasses.replace(singing_voice_config(), **{**SMALL_UNET, **sources}))
 
 
+def banded_unet() -> UNet:
+    return UNet(dataclasses.replace(residual_unet().config, bands=32))
+
+
 def open_unmix(**changes: object) -> OpenUnmix:
     sizes = {"window_frames": 128, "hop_frames": 32, "hidden": 8, "layers": 2, "segment_frames": 1000}
     return OpenUnmix(OpenUnmixConfig(**{**sizes, **changes}))
@@ -137,6 +141,8 @@ def roformer(**changes: object) -> BSRoformer:
 SMALL: list[Callable[[], Network]] = [
     study,
     spleeter,
+    residual_unet,
+    banded_unet,
     open_unmix,
     residual_unmix,
     conv_tasnet,

@@ -229,6 +229,20 @@ def test_a_guided_embedder_says_what_it_hears(iterations: int, conditioning: str
     assert conditioned_itdcn(tuning="fine_tuned").outputs(mixture).embeddings is None
 
 
+def test_the_guide_hears_clean_sources_and_stays_as_it_was() -> None:
+    network = seeded(conditioned_itdcn).train()
+    sources = torch.stack([noise(2, 4000), noise(2, 4000, seed=1)], dim=1)
+    guides = network.guides(sources)
+    said = torch.stack([network.embedder(sources[:, source].mean(dim=1)) for source in (0, 1)], dim=1)
+    torch.testing.assert_close(guides[:, 1:], said.detach())
+    torch.testing.assert_close(guides[:, 0], soft_or(said.detach()))
+    with torch.no_grad():
+        network.embedder.layers[-1].weight.neg_()
+    torch.testing.assert_close(network.guides(sources), guides)
+    assert not guides.requires_grad
+    assert conditioned_itdcn(tuning="fine_tuned").guide is None
+
+
 def test_an_embedder_must_fit() -> None:
     with pytest.raises(RecipeError, match="sample_rate is 44100: set it to the embedder's, 16000"):
         tdcn(Loudness(), conditioning="mixture", sample_rate=44100)

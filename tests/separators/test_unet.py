@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 import torch
 
+from manifests.errors import RecipeError
 from separators import UNet, singing_voice_config, spleeter_config, stft
-from tests.separators.small_networks import noise, seeded, spleeter, study
+from tests.separators.small_networks import banded_unet, noise, residual_unet, seeded, spleeter, study
 
 FILTERS = [16, 32, 64, 128, 256, 512]
 
@@ -104,3 +105,49 @@ def test_dropout_is_on_the_first_three_layers_up() -> None:
         network.train().magnitudes(noise(1, 5000))
     assert network.nets[0].dropout.p == 0.5
     assert seen == [2, 4, 8]
+
+
+def test_bands_are_bins_below_and_wide_above_and_keep_a_constant_mask() -> None:
+    spread = UNet(dataclasses.replace(residual_unet().config, bands=32)).spread
+    assert spread.shape == (64, 32)
+    torch.testing.assert_close(spread.sum(dim=1), torch.ones(64))
+    assert (spread > 0).sum(dim=1).max() == 2
+    widths = spread.sum(dim=0)
+    assert widths[:5].tolist() == pytest.approx([1.0] * 5, abs=0.05)
+    smooth = widths[:-1].unfold(0, 5, 1).mean(dim=1)
+    assert (smooth.diff() > 0).all()
+    assert smooth[-1] > 3.5
+    network = banded_unet().eval()
+    with torch.no_grad():
+        for parameter in network.nets[0].up[-1].parameters():
+            parameter.zero_()  # masks of one half everywhere
+        mixture = noise(1, 1000)
+        torch.testing.assert_close(network(mixture)[:, 0], mixture / 2, rtol=0, atol=1e-5)
+
+
+def test_what_is_left_over_is_the_mixture_without_the_targets() -> None:
+    network = residual_unet().eval()
+    mixture = noise(1, 1000)
+    with torch.no_grad():
+        magnitudes, sources = network.magnitudes(mixture), network(mixture)
+        spectrum = stft(mixture, 128, 32)[..., :64, :]
+        found = stft(sources, 128, 32)[..., :64, :].abs()
+    assert magnitudes.shape[1] == 1
+    assert len(network.nets) == 1
+    assert (magnitudes[:, 0] <= spectrum.abs() + 1e-6).all()
+    torch.testing.assert_close(sources.sum(dim=1), mixture, rtol=0, atol=1e-5)
+    assert found.shape[1] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"residual": "vocals"}, "residual is 'vocals'"),
+        ({"sources": ("rest",)}, "it must be the last of two or more"),
+        ({"bands": 30}, "bands is 30: it must be a multiple of 8"),
+        ({"bands": 64}, "bands is 64: it must be below bins"),
+    ],
+)
+def test_impossible_bands_and_residuals_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        dataclasses.replace(residual_unet().config, **changes)
