@@ -1,0 +1,170 @@
+"""`stemloom train`, `separate` and `evaluate`: what they say, what they write, and the code they end with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from manifests.audio import probe, read, write
+from manifests.tables import read_table, write_table
+from tests.augment.small_pool import RATE, song_corpus
+from tests.synthesis import pink_noise
+from tests.test_stemloom import Terminal
+
+RECIPE = """
+network: {name: unet, residual: accompaniment, window_frames: 128, hop_frames: 64, bins: 64, columns: 16,
+          filters: [4, 6], head: direct, mask_exponent: 1.0, extension: average}
+mix:
+  sample_rate: 8000
+  length_s: 0.3
+  sources:
+    vocals: {stems: vocals}
+    accompaniment: {stems: drums+bass+other}
+loss: l1
+batch_size: 2
+steps_per_epoch: 3
+epochs: 2
+validation: {num: 2, final_num: 4}
+log_every: 1
+"""
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(capsys)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Songs in three splits; not to be changed."""
+    folder = song_corpus(tmp_path_factory.mktemp("corpora") / "songs", songs=4, frames=8000).folder
+    stems = read_table(folder, "stems")
+    splits = {"song0": "train", "song1": "train", "song2": "validation", "song3": "test"}
+    write_table(folder, "stems", stems.assign(split=stems["song_id"].map(splits)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipes") / "small.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(corpus: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from training.loop import train
+    from training.recipe import load_training
+
+    return (
+        train(load_training(recipe), [corpus], tmp_path_factory.mktemp("runs") / "run").folder / "best.safetensors"
+    )
+
+
+def test_training_prints_the_recipe_and_ends_with_weights(
+    run: Terminal, corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    words = ["train", recipe, "--from", corpus, "--out", tmp_path / "run", "--workers", "0", "--set", "epochs=1"]
+    code, out, err = run(*words)
+    assert code == 0
+    assert "steps_per_epoch: 3\nepochs: 1\n" in out
+    assert "UNet: 0.00 million parameters, vocals, accompaniment" in out
+    assert "SDR of vocals" in out
+    assert "(median of 4 mixtures)" in out
+    assert "epoch 1, step 3: validation loss" in err
+    assert f"weights: {tmp_path / 'run' / 'best.safetensors'}" in out
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] == 3
+    code, _, err = run(*words[:-1], "batch_size=4")
+    assert code == 1
+    assert "the run was begun with batch_size 2, and is now asked for 4" in err
+
+
+def test_a_dry_run_trains_nothing(run: Terminal, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    code, out, err = run("train", recipe, "--from", corpus, "--out", tmp_path / "run", "--dry-run")
+    assert (code, err) == (0, "")
+    assert "million parameters" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_that_is_stopped_resumes(run: Terminal, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    words = ["train", recipe, "--from", corpus, "--out", tmp_path / "run", "--workers", "0"]
+    code, out, _ = run(*words, "--max-minutes", "0")
+    assert code == 130
+    assert "stopped at step 1; the same command resumes" in out
+    code, out, _ = run(*words)
+    assert code == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["umxx"], "there is no ready training recipe 'umxx' (did you mean 'umx'?)"),
+        (["RECIPE", "--set", "bach_size=4"], "unknown field 'bach_size'; did you mean 'batch_size'?"),
+        (["RECIPE", "--set", "network.name=unett"], "there is no network 'unett'"),
+        (["RECIPE", "--set", "mix.sources.vocals.stems=speech"], "speech"),
+        (["RECIPE", "--set", "epochs"], "write FIELD=VALUE"),
+        (["RECIPE", "--separator", "baseline:centre"], "the mixing recipe removes no target"),
+        (["RECIPE", "--device", "cuda:77"], "device 'cuda:77'"),
+    ],
+)
+def test_a_mistake_is_told_and_ends_with_2(
+    run: Terminal, corpus: Path, recipe: Path, tmp_path: Path, words: list[str], said: str
+) -> None:
+    given = [recipe if word == "RECIPE" else word for word in words]
+    code, _, err = run("train", *given, "--from", corpus, "--out", tmp_path / "run", "--workers", "0")
+    assert code == 2
+    assert said in " ".join(err.split())
+    assert not (tmp_path / "run" / "state.pt").exists()
+
+
+def test_separate_writes_a_file_for_each_source(run: Terminal, weights: Path, tmp_path: Path) -> None:
+    song = tmp_path / "a song.wav"
+    write(song, pink_noise(np.random.default_rng(0), 2, 20_000), 44_100)
+    code, out, err = run("separate", song, "--model", weights, "--out", tmp_path / "stems", "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert "1 files into vocals, accompaniment" in out
+    files = sorted(path.name for path in (tmp_path / "stems").rglob("*.flac"))
+    assert files == ["accompaniment.flac", "vocals.flac"]
+    info = probe(next((tmp_path / "stems").rglob("vocals.flac")))
+    assert (info.num_frames, info.sample_rate, info.channels) == (20_000, 44_100, 2)
+    code, out, _ = run(
+        "separate", song, "--model", weights, "--out", tmp_path / "stems", "--device", "cpu", "--dry-run"
+    )
+    assert (code, out.strip()) == (0, "0 files would be separated, 1 are done already")
+
+
+def test_separate_tells_what_it_cannot_do(run: Terminal, tmp_path: Path) -> None:
+    song = tmp_path / "song.wav"
+    song.write_bytes(b"no audio")
+    code, out, _ = run("separate", song, "--model", "baseline:centre", "--out", tmp_path / "stems")
+    assert code == 1
+    assert "rejected" in out
+    code, _, err = run("separate", song, "--model", "baselin:centre", "--out", tmp_path / "stems")
+    assert code == 2
+    assert "did you mean 'baseline'?" in err
+
+
+def test_evaluate_measures_and_writes_a_page(run: Terminal, corpus: Path, weights: Path, tmp_path: Path) -> None:
+    words = ["evaluate", weights, "--on", corpus, "--out", tmp_path / "evaluation", "--split", "test"]
+    code, out, err = run(*words, "--beside", "baseline:identity=vocals,accompaniment", "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert "1 songs" in out
+    for name in ("vocals", "accompaniment", "ideal ratio mask", "baseline:identity"):
+        assert name in out
+    page = tmp_path / "evaluation" / "evaluation.html"
+    assert f"page: {page}" in " ".join(out.split())
+    assert "best.safetensors" in page.read_text()
+    mixture = next((tmp_path / "evaluation" / "excerpts").rglob("*.flac"))
+    assert read(mixture)[1] == RATE
+
+
+def test_evaluate_names_the_target_that_a_corpus_lacks(run: Terminal, corpus: Path, tmp_path: Path) -> None:
+    words = ["evaluate", "baseline:identity=vocals,speech", "--on", corpus, "--out", tmp_path / "evaluation"]
+    code, _, err = run(*words, "--device", "cpu")
+    assert code in (1, 2)
+    assert "speech" in err
