@@ -13,6 +13,7 @@
     stemloom train RECIPE --from CORPUS... --out RUN                a separator, from mixtures drawn on the fly
     stemloom separate FILES... --model M --out FOLDER               stems of files of any length
     stemloom evaluate MODEL --on CORPUS --out FOLDER                how good a separator is, with a page
+    stemloom mushra NAME=MODEL... --on CORPUS --out FOLDER          a listening test of separators
     stemloom check BUILD                            validate a build
     stemloom report BUILD                           a page about a build
     stemloom card BUILD                             a dataset card and Croissant metadata, to publish a build
@@ -761,6 +762,48 @@ def evaluate(
         table.add_row(str(method), str(target), _decibels(sdr["median"]), mean, _decibels(si_sdr["median"]))
     console.print(table)
     console.print(f"page: {page}")
+    return 0
+
+
+@app.command
+def mushra(
+    models: Annotated[tuple[str, ...], Parameter(negative="", help="NAME=MODEL for each separator.")],
+    /,
+    *,
+    on: Path,
+    out: Path,
+    test_id: Annotated[str, Parameter(help="Of the experiment, in file names.")] = "separation",
+    target: Annotated[str, Parameter(help="What is enhanced.")] = "dialogue",
+    split: Annotated[str | None, Parameter(help="Songs of this split only.")] = None,
+    limit: Annotated[int | None, Parameter(help="Only so many songs.", validator=validators.Number(gte=1))] = None,
+    length_s: Annotated[float, Parameter(help="Of an excerpt.", validator=validators.Number(gt=0))] = 10.0,
+    attenuation_db: Annotated[float, Parameter(help="Of the background, in the reference.")] = 12.0,
+    device: Device = "auto",
+) -> int:
+    """Write a listening test of separators that enhance dialogue, as a webMUSHRA experiment.
+
+    Parameters
+    ----------
+    models
+        Separators as for 'stemloom separate', each with a name: small=checkpoint:a.safetensors.
+    on
+        The folder of a finished corpus: songs with a mixture and stems that sum to it.
+    out
+        The folder for the configuration and the audio; copy what is in it into webMUSHRA's.
+    """
+    from manifests.corpus import Corpus
+    from separators.loading import load_separator
+    from training.listening import RemixSettings, write_listening_test
+    from training.trials import listening_items
+
+    named = dict(model.partition("=")[::2] for model in models)
+    if len(named) != len(models) or not all(named.values()):
+        raise RecipeError(f"models are {', '.join(models)}: write NAME=MODEL, each of another name")
+    separators = {name: load_separator(what, device=_device(device)) for name, what in named.items()}
+    corpus = Corpus.open(on)
+    items = list(listening_items(corpus, separators, target=target, split=split, limit=limit, length_s=length_s))
+    config = write_listening_test(out, test_id, items, RemixSettings(attenuation_db=attenuation_db))
+    console.print(f"{config}: {len(items)} trials of {', '.join(named)}")
     return 0
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from manifests.audio import probe, read, write
+from manifests.audio import probe, quantise, read, write
 from manifests.tables import read_table, write_table
-from tests.augment.small_pool import RATE, song_corpus
+from tests.augment.small_pool import RATE, song_corpus, write_song, write_tables
 from tests.synthesis import pink_noise
 from tests.test_stemloom import Terminal
+
+FILM_RATE = 16_000
 
 RECIPE = """
 network: {name: unet, residual: accompaniment, window_frames: 128, hop_frames: 64, bins: 64, columns: 16,
@@ -161,6 +164,38 @@ def test_evaluate_measures_and_writes_a_page(run: Terminal, corpus: Path, weight
     assert "best.safetensors" in page.read_text()
     mixture = next((tmp_path / "evaluation" / "excerpts").rglob("*.flac"))
     assert read(mixture)[1] == RATE
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """A film in which somebody pauses, and one in which nobody does."""
+    rows = []
+    for number, name in enumerate(("pauses", "talks")):
+        voice, background = (pink_noise(np.random.default_rng(seed), 2, 4 * FILM_RATE) for seed in (number, 9))
+        if name == "pauses":
+            voice[:, FILM_RATE : 2 * FILM_RATE] = 0.0
+        parts = {"mixture": voice + background, "speech": voice, "background": background}
+        rows += write_song(
+            tmp_path / "films", name, {stem: quantise(audio) for stem, audio in parts.items()}, rate=FILM_RATE
+        )
+    return write_tables(tmp_path / "films", rows).folder
+
+
+def test_mushra_writes_an_experiment_of_what_has_pauses(run: Terminal, films: Path, tmp_path: Path) -> None:
+    model = "baseline:centre=dialogue,background"
+    words = ["mushra", f"centre={model}", "--on", films, "--out", tmp_path / "test", "--length-s", "2"]
+    code, out, err = run(*words, "--device", "cpu")
+    assert code == 0, err
+    assert "separation.yaml: 1 trials of centre" in " ".join(out.split())
+    assert "song 'talks' is left out" in " ".join(err.split())
+    pages = yaml.safe_load((tmp_path / "test" / "configs" / "separation.yaml").read_text())["pages"][0][1:]
+    assert [page["id"] for page in pages] == ["pauses"]
+    assert set(pages[0]["stimuli"]) >= {"centre"}
+    for name in pages[0]["stimuli"].values():
+        assert probe(tmp_path / "test" / name).num_frames == 2 * FILM_RATE
+    code, _, err = run("mushra", model, "--on", films, "--out", tmp_path / "test")
+    assert code == 2
+    assert "write NAME=MODEL" in err
 
 
 def test_evaluate_names_the_target_that_a_corpus_lacks(run: Terminal, corpus: Path, tmp_path: Path) -> None:

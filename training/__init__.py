@@ -18,7 +18,7 @@ metrics      SDR, SNR, SI-SDR and its parts, on arrays
 bsseval      BSSEval v4
 perceptual   the 2f-model
 oracles      separations that know the answer
-listening    material for listening tests
+listening    material for listening tests (behind it trials)
 """
 
 import lazy_loader

@@ -24,6 +24,7 @@ from .objective import Objective
 from .oracles import ORACLES, ideal_binary_mask, ideal_ratio_mask, scaled_identity
 from .perceptual import PeaqBackend, PeaqProgram, two_f_model, two_f_scores
 from .recipe import LossRule, TrainRecipe, load_training, training_names
+from .trials import listening_items
 from .validation import Validation, validate
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "ideal_ratio_mask",
     "improvements",
     "l1_loss",
+    "listening_items",
     "load_training",
     "magnitude_l1",
     "magnitude_mse",

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,14 +106,14 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # damage can break the reader anywhere
         first = str(error).strip().partition("\n")[0]
         raise BuildError(
             f"{path}: is no state of a training run, or damaged ({first}); remove it to start anew, or go on from "
             f"the best weights in another folder with 'start_from: {path.with_name(BEST)}'"
         ) from error
-    if not isinstance(state, dict):
-        raise BuildError(f"{path}: holds a {type(state).__name__}, and no state of a training run; remove it")
+    if not isinstance(state, dict) or "step" not in state:
+        raise BuildError(f"{path}: holds a {type(state).__name__} that is no state of a training run; remove it")
     return state
 
 
