@@ -117,8 +117,8 @@ class ScheduleRule(Settings):
     """How the learning rate changes."""
 
     name: Literal["constant", "exponential", "plateau", "cosine"] = "constant"
-    """`exponential`: times `factor` every so many epochs. `plateau`: times `factor` when the validation has not
-    improved for `patience` epochs. `cosine`: down to nothing at the last epoch."""
+    """`exponential`: times `factor` every so many epochs. `plateau`: times `factor` when `patience`
+    validations have not improved. `cosine`: down to nothing at the last epoch."""
 
     factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     every_epochs: _Count = 1
@@ -203,7 +203,7 @@ class TrainRecipe(Settings):
     """At most."""
 
     early_stopping: _Count | None = None
-    """Epochs without a better validation after which training ends."""
+    """Validations without a better one after which training ends."""
 
     clip_norm: _Positive | None = None
     """Gradients are scaled down to this norm."""

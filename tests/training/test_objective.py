@@ -175,23 +175,17 @@ def test_activities_are_of_the_source_of_the_name() -> None:
     torch.testing.assert_close(losses, parts["snr"] + parts["activity"])
 
 
-@pytest.mark.parametrize("assignment", ["fixed", "permutation"])
-def test_a_guide_hears_the_targets_in_the_order_of_the_estimates(assignment: str) -> None:
+@pytest.mark.parametrize(("assignment", "order"), [("fixed", [0, 1]), ("permutation", [1, 0])])
+def test_a_guide_hears_the_targets_in_the_order_of_the_estimates(assignment: str, order: list[int]) -> None:
     network = seeded(conditioned_itdcn).eval()
-    generator = torch.Generator().manual_seed(1)
-    targets = 0.1 * torch.randn(2, len(network.sources), network.channels, 16000, generator=generator)
-    mixtures = targets.sum(dim=1)
+    mixtures = 0.1 * torch.randn(2, network.channels, 16000, generator=torch.Generator().manual_seed(1))
     objective = Objective(network, rule(["snr", "guided"], assignment=assignment), network.sources).eval()
     with torch.no_grad():
-        parts = objective(mixtures, targets)[1]
         outputs = network.outputs(mixtures)
-        order = torch.arange(targets.shape[1]).expand(2, -1)
-        if assignment == "permutation":
-            orders = [torch.tensor(one) for one in itertools.permutations(range(targets.shape[1]))]
-            costs = torch.stack([negative_snr(outputs.sources[:, one], targets, mixtures=mixtures) for one in orders])
-            order = torch.stack(orders)[costs.argmin(dim=0)]
+        targets = 0.9 * outputs.sources.flip(1)  # what it finds, in the other order
+        parts = objective(mixtures, targets)[1]
         assert outputs.embeddings is not None
-        heard = torch.stack([one[[0, *(1 + row)]] for one, row in zip(outputs.embeddings, order, strict=True)])
+        heard = outputs.embeddings[:, [0, *(1 + number for number in order)]]
         torch.testing.assert_close(parts["guided"], guided_cross_entropy(heard, network.guides(targets)))
 
 
@@ -279,7 +273,7 @@ def test_sources_that_do_not_fit_are_named(
 @pytest.mark.parametrize(
     ("loss", "network", "message"),
     [
-        (rule("magnitude_l1"), conv_tasnet, "compares magnitudes, and ConvTasNet has none before its sources: use l1"),
+        (rule("magnitude_l1"), conv_tasnet, "ConvTasNet has none before its sources: use l1"),
         (rule("guided"), conv_tasnet, "'guided' teaches a classifier, and this ConvTasNet has none to teach"),
         (rule("guided"), functools.partial(conditioned_itdcn, tuning="frozen"), "this TDCN has none to teach"),
         (rule("activity"), mrx, "'activity' is for networks that say who is heard, and MRX does not: use mrx-c"),
@@ -292,14 +286,14 @@ def test_terms_that_the_network_cannot_be_asked_are_refused(loss: LossRule, netw
 
 
 def test_a_sum_has_no_magnitudes_and_no_activity() -> None:
-    with pytest.raises(RecipeError, match="'magnitude_l1' compares each source, and a target is the sum of several"):
+    with pytest.raises(RecipeError, match="compares each source, and a target is the sum of several"):
         Objective(open_unmix(sources=THREE), rule("magnitude_l1"), ("a", "d"), {"d": ["b", "c"]})
 
 
 @pytest.mark.parametrize(
     ("assignment", "sources", "targets", "message"),
     [
-        ("permutation", "ab", "xyz", "'permutation' for 3 targets needs a network of 3 sources, and this one has 2"),
+        ("permutation", "ab", "xyz", "'permutation' for 3 targets needs a network of 3 sources, .* has 2"),
         ("one_and_rest", "abc", "xyz", "needs a network of 2 sources, and this one has 3"),
         ("mixit", "abcd", "xyz", "'mixit' needs mixtures of two mixtures, and these have x, y, z"),
     ],

@@ -42,7 +42,8 @@ def test_the_ready_recipes_say_what_the_papers_do() -> None:
     assert dialogue.schedule.factor == 0.3
     assert (dialogue.schedule.patience, dialogue.early_stopping) == (5, 10)
     cinematic = load_training("jusperlee2023")
-    assert (cinematic.schedule.factor, cinematic.schedule.every_epochs, cinematic.steps_per_epoch) == (0.98, 2, 10_000)
+    assert (cinematic.schedule.factor, cinematic.schedule.every_epochs) == (0.98, 2)
+    assert cinematic.epoch_steps() == 10_000
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
@@ -140,10 +141,10 @@ def test_a_loss_can_be_written_short(short: Any, terms: list[tuple[str, float]])
         ({"loss": {"terms": "magnitude_l1", "assignment": "permutation"}}, "compares by name"),
         ({"loss": {"terms": ["snr", "activity"], "assignment": "permutation"}}, "activity compares by name"),
         ({"loss": {"terms": ["snr", "guided"], "assignment": "mixit"}}, "guided compares each source"),
-        ({"loss": {"terms": "l1", "weights": {"speech": 2}, "assignment": "mixit"}}, "weights are of targets by name"),
+        ({"loss": {"terms": "l1", "weights": {"speech": 2}, "assignment": "mixit"}}, "weights are of targets"),
         ({"loss": {"terms": "l1", "weights": {"speach": 2}}}, r"no target 'speach' \(did you mean 'speech'\?\)"),
         ({"loss": {"terms": "l1", "weights": {"speech": 0}}}, r"loss\.weights\.speech.* greater than 0"),
-        ({"targets": {"speach": "a"}}, r"targets: the mixtures have no target 'speach' \(did you mean 'speech'\?\)"),
+        ({"targets": {"speach": "a"}}, r"targets: .* no target 'speach' \(did you mean 'speech'\?\)"),
         ({"epoch_audio_s": 10.0}, "write one of steps_per_epoch and epoch_audio_s"),
         ({"steps_per_epoch": None}, "write one of steps_per_epoch and epoch_audio_s"),
         ({"mix": {**MIX, "length_s": "longest"}}, r"mix\.length_s is 'longest', .* write seconds"),
