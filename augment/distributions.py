@@ -22,7 +22,7 @@ from pydantic import Field, SerializationInfo, SerializerFunctionWrapHandler, mo
 
 from manifests.recipes import Settings
 
-_KINDS = (
+KINDS = (
     "fixed",
     "uniform",
     "log_uniform",
@@ -32,6 +32,7 @@ _KINDS = (
     "poisson",
     "zero_truncated_poisson",
 )
+"""What a distribution can be, of which a recipe names one."""
 
 
 def draw_uniform(rng: np.random.Generator, span: tuple[float, float]) -> float:
@@ -94,10 +95,10 @@ class Distribution(Settings):
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
-        given = [kind for kind in _KINDS if getattr(self, kind) is not None]
+        given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             found = " and ".join(given) or "nothing"
-            raise ValueError(f"a distribution is one of {', '.join(_KINDS)}, and this one is {found}")
+            raise ValueError(f"a distribution is one of {', '.join(KINDS)}, and this one is {found}")
         for name in ("uniform", "log_uniform", "clip"):
             pair = getattr(self, name)
             if pair is not None and pair[0] > pair[1]:

@@ -22,7 +22,7 @@ from augment.transforms.rule import Rule
 from augment.transforms.rules import COMBINED, name_of, rule_of
 from manifests.corpus import MIXTURE
 from manifests.errors import RecipeError, did_you_mean
-from manifests.recipes import Settings, load_recipe
+from manifests.recipes import Settings, find_recipe, load_recipe, recipe_names
 
 __all__ = ["MixRecipe", "Removal", "SourceRule", "load_mix", "mix_names"]
 
@@ -330,7 +330,7 @@ def mix_names() -> list[str]:
     list of str
         Sorted.
     """
-    return sorted({path.stem for folder in _FOLDERS for path in folder.glob("*.yaml")})
+    return recipe_names(_FOLDERS)
 
 
 def load_mix(recipe: str | Path) -> MixRecipe:
@@ -350,12 +350,4 @@ def load_mix(recipe: str | Path) -> MixRecipe:
     RecipeError
         When there is no such recipe, or something in it is wrong: one line for each field.
     """
-    if isinstance(recipe, str) and not recipe.endswith((".yaml", ".yml")) and not Path(recipe).is_file():
-        found = [folder / f"{recipe}.yaml" for folder in _FOLDERS if (folder / f"{recipe}.yaml").is_file()]
-        if not found:
-            raise RecipeError(
-                f"there is no ready recipe '{recipe}'{did_you_mean(recipe, mix_names())}; there are "
-                f"{', '.join(mix_names())}, or give the path of a YAML file"
-            )
-        return load_recipe(found[0], MixRecipe)
-    return load_recipe(Path(recipe), MixRecipe)
+    return load_recipe(find_recipe(recipe, _FOLDERS), MixRecipe)

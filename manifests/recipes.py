@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,9 +16,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from manifests.errors import RecipeError
+from manifests.errors import RecipeError, did_you_mean
 
-__all__ = ["Settings", "load_recipe", "make_recipe", "read_mapping", "wrong_fields"]
+__all__ = ["Settings", "find_recipe", "load_recipe", "make_recipe", "read_mapping", "recipe_names", "wrong_fields"]
 
 Recipe = TypeVar("Recipe", bound=BaseModel)
 
@@ -39,6 +40,44 @@ class Settings(BaseModel):
             if unknown:
                 raise PydanticCustomError("unknown_field", "{message}", {"message": "; ".join(unknown)})
         return values
+
+
+def recipe_names(folders: Sequence[Path]) -> list[str]:
+    """Names of the ready recipes in folders, sorted."""
+    return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+
+
+def find_recipe(recipe: str | Path, folders: Sequence[Path], what: str = "recipe") -> Path:
+    """The file that a person means.
+
+    Parameters
+    ----------
+    recipe : str or Path
+        The name of a ready recipe, or the path of a YAML file.
+    folders : sequence of Path
+        Where ready recipes are.
+    what : str
+        Their kind, for the error.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    RecipeError
+        When there is no such recipe; the nearest one is named.
+    """
+    if isinstance(recipe, Path) or recipe.endswith((".yaml", ".yml")) or Path(recipe).is_file():
+        return Path(recipe)
+    for folder in folders:
+        if (folder / f"{recipe}.yaml").is_file():
+            return folder / f"{recipe}.yaml"
+    names = recipe_names(folders)
+    raise RecipeError(
+        f"there is no ready {what} '{recipe}'{did_you_mean(recipe, names)}; there are {', '.join(names)}, or give "
+        "the path of a YAML file"
+    )
 
 
 def load_recipe(path: Path, kind: type[Recipe]) -> Recipe:

@@ -195,7 +195,7 @@ def test_mushra_writes_an_experiment_of_what_has_pauses(
     assert set(pages[0]["stimuli"]) >= {"centre"}
     for name in pages[0]["stimuli"].values():
         assert probe(tmp_path / "test" / name).num_frames == 2 * FILM_RATE
-    code, _, err = run("mushra", model, "--on", films, "--out", tmp_path / "test")
+    code, _, err = run("mushra", "baseline:centre", "--on", films, "--out", tmp_path / "test")
     assert code == 2
     assert "write NAME=MODEL" in err
 

@@ -20,7 +20,7 @@ import torch
 from manifests.errors import RecipeError
 from manifests.files import replacing
 from separators.stft import stft
-from training.validation import Validation
+from training.validation import Validation, finite
 
 __all__ = ["Journal", "read_journal"]
 
@@ -77,10 +77,10 @@ class Journal:
         Parameters
         ----------
         values : mapping
-            `step`, and JSON values.
+            `step`, and JSON values; NaN and infinities become null.
         """
         if self._file is not None:
-            self._file.write(json.dumps(values) + "\n")
+            self._file.write(json.dumps(finite(values)) + "\n")
             self._file.flush()
         if self._board is not None:
             for name, value in _scalars(values):

@@ -272,6 +272,7 @@ class _Run:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             self.tally.load(state["tally"])
+            self._require_processes(int(state["processes"]))
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
         else:
@@ -285,6 +286,15 @@ class _Run:
         if self.processes.world_size > 1:
             self.wrapped = DistributedDataParallel(self.objective)
         return step
+
+    def _require_processes(self, before: int) -> None:
+        """Another number of processes would see other mixtures from here on."""
+        if before != self.processes.world_size:
+            raise BuildError(
+                f"{self.out}: the run was begun with {before} processes, and now there are "
+                f"{self.processes.world_size}; use as many, or another --out folder with "
+                f"'start_from: {self.out / BEST}'"
+            )
 
     def is_finished(self, step: int, steps: int) -> bool:
         patience = self.recipe.early_stopping
@@ -376,6 +386,7 @@ class _Run:
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "tally": self.tally.state(),
+                "processes": self.processes.world_size,
                 "average": None if self.average is None else self.average.state_dict(),
             }
             write_state(self.out / STATE, values)

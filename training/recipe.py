@@ -17,9 +17,10 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from augment.distributions import KINDS
 from augment.recipe import MixRecipe, load_mix, mix_names
 from manifests.errors import RecipeError, did_you_mean
-from manifests.recipes import Settings, make_recipe, read_mapping
+from manifests.recipes import Settings, find_recipe, make_recipe, read_mapping, recipe_names
 
 __all__ = [
     "LossRule",
@@ -286,7 +287,7 @@ def training_names() -> list[str]:
     list of str
         Sorted.
     """
-    return sorted({path.stem for folder in _FOLDERS for path in folder.glob("*.yaml")})
+    return recipe_names(_FOLDERS)
 
 
 def load_training(recipe: str | Path | Mapping[str, Any], changes: Sequence[str] = ()) -> TrainRecipe:
@@ -320,15 +321,18 @@ def _resolved(recipe: str | Path | Mapping[str, Any], seen: tuple[Path, ...]) ->
     if isinstance(recipe, Mapping):
         values, folder = dict(recipe), Path()
     else:
-        path = _found(recipe)
+        path = find_recipe(recipe, _FOLDERS, "training recipe")
         if path.resolve() in seen:
             raise RecipeError(f"{path}: field 'base' leads back to this file; remove it from one of them")
         seen, values, folder = (*seen, path.resolve()), read_mapping(path), path.parent
     base = values.pop("base", None)
+    # paths in a file are relative to it
     mix = values.get("mix")
-    # a path in a file is relative to the file
-    if isinstance(mix, str) and mix not in mix_names() and (folder / mix).is_file():
-        values["mix"] = str(folder / mix)
+    if isinstance(mix, Mapping):
+        values["mix"] = _placed(mix, "base", folder)
+    else:
+        values = _placed(values, "mix", folder)
+    values = _placed(values, "start_from", folder)
     if base is None:
         return values
     if not isinstance(base, str):
@@ -336,16 +340,11 @@ def _resolved(recipe: str | Path | Mapping[str, Any], seen: tuple[Path, ...]) ->
     return _merged(_resolved(folder / base if (folder / base).is_file() else base, seen), values)
 
 
-def _found(recipe: str | Path) -> Path:
-    if isinstance(recipe, Path) or recipe.endswith((".yaml", ".yml")) or Path(recipe).is_file():
-        return Path(recipe)
-    found = [folder / f"{recipe}.yaml" for folder in _FOLDERS if (folder / f"{recipe}.yaml").is_file()]
-    if not found:
-        raise RecipeError(
-            f"there is no ready training recipe '{recipe}'{did_you_mean(recipe, training_names())}; there are "
-            f"{', '.join(training_names())}, or give the path of a YAML file"
-        )
-    return found[0]
+def _placed(values: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
+    """The values with the path of a file that is there made one from where we are; what is no path stays."""
+    path = values.get(name)
+    found = isinstance(path, str) and path not in mix_names() and (folder / path).is_file()
+    return {**values, name: str(folder / str(path))} if found else dict(values)
 
 
 def _change(text: str) -> dict[str, Any]:
@@ -371,7 +370,7 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
         elif isinstance(value, Mapping) and isinstance(before, str) and name == "mix":
             merged[name] = {"base": before, **value}
         elif isinstance(value, Mapping) and isinstance(before, Mapping):
-            same = "name" not in value or value["name"] == before.get("name")
+            same = value.get("name", before.get("name")) == before.get("name") and not value.keys() & set(KINDS)
             merged[name] = _merged(before, value) if same else dict(value)
         else:
             merged[name] = value

@@ -95,8 +95,8 @@ def listening_items(
             yield ListeningItem(_file_name(song_id), song.sample_rate, mixture, dialogue, found)
     if not num_items:
         raise RecipeError(
-            f"{corpus.folder}: in none of {len(songs)} songs '{target}' pauses while something else is heard, which "
-            "is where separators are made equally loud; take other songs, or a longer length_s"
+            f"{corpus.folder}: in none of {len(songs)} songs '{target}' pauses while something else is heard, "
+            "which is where separators are made equally loud; take other songs, or a longer length_s"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from training.metrics import sdr, summarise
 from training.objective import Objective
 
-__all__ = ["Validation", "validate"]
+__all__ = ["Validation", "finite", "validate"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Validation:
         """
         medians = {name: summarise(values).median for name, values in self.sdr_db.items()}
         values = {"loss": self.loss, "sdr_db": self.mean_sdr_db, "targets": medians, "num": len(self.losses)}
-        return {name: _finite(value) for name, value in values.items()}
+        return {name: finite(value) for name, value in values.items()}
 
 
 def validate(objective: Objective, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Validation:
@@ -110,7 +110,8 @@ def validate(objective: Objective, batches: Iterable[tuple[torch.Tensor, torch.T
     return Validation(losses, levels, example)
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
+def finite(value: Any) -> Any:
+    """JSON values with null for NaN and infinities, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: finite(item) for name, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

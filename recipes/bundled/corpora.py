@@ -2,10 +2,10 @@
 
     python recipes/bundled/corpora.py DATA --songs STEMS --out CORPUS
 
-DATA has a `manifest.csv` (path, class, song, licence, note) of speech, vocals, effects, music and multitracks. STEMS is
-a folder of synthesised songs, `NAME_vocals.*` beside `NAME_instrumental.*`. Besides, sentences of random words are
-spoken by flite, espeak-ng and festival. Everything becomes a file of 16 bit at 44.1 kHz; what is silent is left out
-of voices. Public domain, CC0 and CC BY only: what has another licence is left out, and said.
+DATA has a `manifest.csv` (path, class, song, licence, note) of speech, vocals, effects, music and multitracks.
+STEMS is a folder of synthesised songs, `NAME_vocals.*` beside `NAME_instrumental.*`. Besides, sentences of random
+words are spoken by flite, espeak-ng and festival. Everything becomes a file of 16 bit at 44.1 kHz; what is silent is
+left out of voices. Public domain, CC0 and CC BY only: what has another licence is left out, and said.
 
 Splits are of speakers, songs and families of sounds: nothing of one is in two of them.
 """
@@ -54,7 +54,7 @@ def stereo(path: Path) -> Audio:
 
 
 def heard(audio: Audio, floor_db: float = -35.0) -> Audio:
-    """A voice without its silences: half seconds that are far below its loudest ones are left out, but for a margin."""
+    """A voice without its silences: half seconds far below its loudest ones are left out, but for a margin."""
     step = RATE // 2
     power = np.add.reduceat(audio.astype(np.float64) ** 2, np.arange(0, audio.shape[1], step), axis=1).sum(axis=0)
     loud = power > np.quantile(power, 0.95) * 10 ** (floor_db / 10)

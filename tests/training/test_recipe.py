@@ -180,3 +180,18 @@ def test_bases_that_lead_back_or_nowhere_are_refused(tmp_path: Path) -> None:
         load_training({"base": 3})
     with pytest.raises(RecipeError, match=r"none\.yaml: cannot be read"):
         load_training(tmp_path / "none.yaml")
+
+
+def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "mix.yaml").write_text(
+        "sample_rate: 8000\nlength_s: 0.5\nsources: {vocals: {stems: vocals}, rest: {stems: rest, gain_db: [-3, 3]}}\n"
+    )
+    (tmp_path / "weights.safetensors").touch()
+    (tmp_path / "train.yaml").write_text(
+        "network: {name: unet}\nmix: {base: mix.yaml, length_s: 0.25, sources: {rest: {gain_db: {normal: [0, 1]}}}}\n"
+        "loss: l1\nbatch_size: 1\nsteps_per_epoch: 1\nepochs: 1\nstart_from: weights.safetensors\n"
+    )
+    recipe = load_training(tmp_path / "train.yaml")
+    assert recipe.mix.length_s == 0.25
+    assert recipe.start_from == str(tmp_path / "weights.safetensors")
+    assert recipe.mix.sources["rest"].gain_db.normal == (0, 1), "one distribution takes the place of another"
