@@ -171,6 +171,7 @@ def test_the_wheel_holds_the_packages_their_types_and_the_command(tmp_path: Path
     assert {f"{room}/{file}" for room in ROOMS for file in ("__init__.py", "py.typed")} <= names
     data = {path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.[njc]*[z2s]")}
     assert {"curation/voice.npz", "builders/report/templates/page.html.j2"} <= data <= names
+    assert {"augment/recipes/umx.yaml", "training/recipes/umx.yaml"} <= names
     assert [name for name in names if "__pycache__" in name] == []
     assert "stemloom = stemloom:main" in entry_points
 
