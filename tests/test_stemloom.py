@@ -394,9 +394,15 @@ def test_the_demo_ends_with_1_when_it_misses_its_marks(
         calls.append({"out": out, **settings})
         return DemoResult(1, found, 0, (0.01,), (0.0,), found, (20.0,), (), out / "report.html")
 
+    trained: list[Path] = []
     monkeypatch.setattr("builders.demo.run_demo", run_demo)
+    monkeypatch.setattr("stemloom._train_on_demo", lambda out, jobs: trained.append(out) or 0)
+    assert run("demo", "--out", tmp_path, "--no-training")[0] == expected
+    assert trained == []
+    calls.clear()
     code, out, _ = run("demo", "--out", tmp_path, "--seed", "3", "--jobs", "1")
     assert code == expected
+    assert trained == ([tmp_path] if found else [])
     assert f"{found} of 1 planted" in out
     assert str(tmp_path / "report.html") in out
     (call,) = calls

@@ -4,8 +4,8 @@
 
 DATA has a `manifest.csv` (path, class, song, licence, note) of speech, vocals, effects, music and multitracks.
 STEMS is a folder of synthesised songs, `NAME_vocals.*` beside `NAME_instrumental.*`. Besides, sentences of random
-words are spoken by flite, espeak-ng and festival. Everything becomes a file of 16 bit at 44.1 kHz; what is silent is
-left out of voices. Public domain, CC0 and CC BY only: what has another licence is left out, and said.
+words are spoken by flite, espeak-ng and festival. Everything becomes a file of 16 bit at 44.1 kHz; what is silent
+is left out of voices. Public domain, CC0 and CC BY only: what has another licence is left out, and said.
 
 Splits are of speakers, songs and families of sounds: nothing of one is in two of them.
 """
