@@ -565,7 +565,12 @@ def train(
     out: Path,
     changes: Annotated[
         tuple[str, ...],
-        Parameter(name="--set", help="Fields that win, as batch_size=4 or network.hidden=64.", negative=""),
+        Parameter(
+            name="--set",
+            help="Fields that win, as batch_size=4 network.hidden=64.",
+            negative="",
+            consume_multiple=True,
+        ),
     ] = (),
     device: Device = "auto",
     workers: Annotated[
@@ -697,10 +702,15 @@ def evaluate(
     limit: Annotated[int | None, Parameter(help="Only so many songs.", validator=validators.Number(gte=1))] = None,
     targets: Annotated[
         tuple[str, ...],
-        Parameter(name="--target", help="A source's stems, as music=drums+bass+other.", negative=""),
+        Parameter(
+            name="--target", help="A source's stems, as music=drums+bass+other.", negative="", consume_multiple=True
+        ),
     ] = (),
     beside: Annotated[
-        tuple[str, ...], Parameter(help="Other separators to compare with, such as baseline:centre.", negative="")
+        tuple[str, ...],
+        Parameter(
+            help="Other separators to compare with, such as baseline:centre.", negative="", consume_multiple=True
+        ),
     ] = (),
     oracles: Annotated[bool, Parameter(help="Compare with the ideal ratio mask.")] = True,
     clips: Annotated[float | None, Parameter(help="Also measure clips of so many seconds.")] = None,

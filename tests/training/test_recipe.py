@@ -184,11 +184,13 @@ def test_bases_that_lead_back_or_nowhere_are_refused(tmp_path: Path) -> None:
 
 def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "mix.yaml").write_text(
-        "sample_rate: 8000\nlength_s: 0.5\nsources: {vocals: {stems: vocals}, rest: {stems: rest, gain_db: [-3, 3]}}\n"
+        "sample_rate: 8000\nlength_s: 0.5\n"
+        "sources: {vocals: {stems: vocals}, rest: {stems: rest, gain_db: [-3, 3]}}\n"
     )
     (tmp_path / "weights.safetensors").touch()
     (tmp_path / "train.yaml").write_text(
-        "network: {name: unet}\nmix: {base: mix.yaml, length_s: 0.25, sources: {rest: {gain_db: {normal: [0, 1]}}}}\n"
+        "network: {name: unet}\n"
+        "mix: {base: mix.yaml, length_s: 0.25, sources: {rest: {gain_db: {normal: [0, 1]}}}}\n"
         "loss: l1\nbatch_size: 1\nsteps_per_epoch: 1\nepochs: 1\nstart_from: weights.safetensors\n"
     )
     recipe = load_training(tmp_path / "train.yaml")
