@@ -34,6 +34,7 @@ STATE = "state.pt"
 RECIPE = "recipe.json"
 RUN = "run.json"
 
+_FIELDS = {"step", "history", "objective", "optimizer", "tally", "processes"}
 _MAY_CHANGE = ("about", "epochs", "early_stopping", "log_every", "tensorboard")
 """Fields of a recipe that may be others when a run goes on."""
 
@@ -112,7 +113,7 @@ def read_state(path: Path) -> dict[str, Any]:
             f"{path}: is no state of a training run, or damaged ({first}); remove it to start anew, or go on from "
             f"the best weights in another folder with 'start_from: {path.with_name(BEST)}'"
         ) from error
-    if not isinstance(state, dict) or "step" not in state:
+    if not isinstance(state, dict) or _FIELDS - state.keys():
         raise BuildError(f"{path}: holds a {type(state).__name__} that is no state of a training run; remove it")
     return state
 

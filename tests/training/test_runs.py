@@ -27,6 +27,9 @@ STATE_VALUES: dict[str, Any] = {
     "history": {"best": float("inf"), "since_best": 0},
     "matched": {"taken": ("a", "b")},
     "objective": {"weight": torch.arange(6.0).reshape(2, 3), "count": torch.tensor(3)},
+    "optimizer": {"state": {}, "param_groups": []},
+    "tally": {"losses": [0.5]},
+    "processes": 1,
     "average": None,
 }
 
