@@ -763,8 +763,9 @@ def evaluate(
     page = write_evaluation_page(out)
     songs = found.summary[(found.summary["per"] == "song") & found.summary["score"].isin(["sdr_db", "si_sdr_db"])]
     table = Table(title=f"{out}: {len(found.songs['song_id'].unique())} songs", title_justify="left")
-    for name in ("method", "target", "median SDR", "mean SDR", "median SI-SDR"):
-        table.add_column(name)
+    table.add_column("method", overflow="fold")
+    for name in ("target", "median SDR", "mean SDR", "median SI-SDR"):
+        table.add_column(name, no_wrap=True)
     for (method, target), rows in songs.groupby(["method", "target"], sort=False):
         figures = rows.set_index("score")[["median", "mean", "std"]].to_dict("index")
         sdr, si_sdr = figures["sdr_db"], figures["si_sdr_db"]
