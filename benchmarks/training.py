@@ -103,9 +103,9 @@ def plain(recipe: TrainRecipe, corpus: Path, device: str) -> float:
     steps = []
     for step in range(recipe.epoch_steps() - 1):
         start = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
         losses, _ = objective(*batches[step % len(batches)])
         loss = losses.mean()
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(objective.parameters(), recipe.clip_norm or 1.0)
         optimizer.step()
