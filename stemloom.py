@@ -766,11 +766,14 @@ def evaluate(
     table.add_column("method", overflow="fold")
     for name in ("target", "median SDR", "mean SDR", "median SI-SDR"):
         table.add_column(name, no_wrap=True)
-    for (method, target), rows in songs.groupby(["method", "target"], sort=False):
-        figures = rows.set_index("score")[["median", "mean", "std"]].to_dict("index")
-        sdr, si_sdr = figures["sdr_db"], figures["si_sdr_db"]
-        mean = f"{_decibels(sdr['mean'], '')} ± {_decibels(sdr['std'])}"
-        table.add_row(str(method), str(target), _decibels(sdr["median"]), mean, _decibels(si_sdr["median"]))
+    for method, of_method in songs.groupby("method", sort=False):
+        for number, (target, rows) in enumerate(of_method.groupby("target", sort=False)):
+            figures = rows.set_index("score")[["median", "mean", "std"]].to_dict("index")
+            sdr, si_sdr = figures["sdr_db"], figures["si_sdr_db"]
+            mean = f"{_decibels(sdr['mean'], '')} ± {_decibels(sdr['std'])}"
+            name = "" if number else str(method)
+            table.add_row(name, str(target), _decibels(sdr["median"]), mean, _decibels(si_sdr["median"]))
+        table.add_section()
     console.print(table)
     console.print(f"page: {page}")
     return 0
