@@ -70,6 +70,7 @@ def recipe_of(network: dict[str, object], steps: int) -> TrainRecipe:
             "epochs": 1,
             "clip_norm": 5.0,
             "average": 0.99,
+            "log_every": LEFT_OUT,
             "validation": {"num": 1, "final_num": 1, "split": None},
         }
     )
