@@ -997,10 +997,9 @@ def _bars(counts: Sequence[int], highest: int) -> str:
 
 
 def _device(name: str) -> str:
-    """What `auto` stands for."""
-    import torch
+    from training.processes import device_of
 
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    return device_of(name)
 
 
 def _decibels(value: float | None, unit: str = " dB") -> str:

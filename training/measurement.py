@@ -22,7 +22,7 @@ from training.oracles import ORACLES, Oracle, scaled_identity, with_residual
 from training.perceptual import PeaqBackend
 from training.scores import mixture_scores, scores
 from training.songs import Song, separated
-from training.targets import Targets, alike
+from training.targets import Targets, source_number
 
 __all__ = ["EvaluationSettings", "Method", "Rows", "clips_of", "estimated", "measured", "order_of"]
 
@@ -126,13 +126,13 @@ def order_of(method: Method, targets: Sequence[str]) -> list[int]:
     sources = method.works.sources
     order = []
     for target in targets:
-        name = next((name for name in alike(target) if name in sources), None)
-        if name is None:
+        number = source_number(target, sources)
+        if number is None:
             raise RecipeError(
                 f"'{method.name}' separates {', '.join(sources)} and not '{target}': compare separators of the "
                 "same sources, or choose those that both have by targets"
             )
-        order.append(sources.index(name))
+        order.append(number)
     return order
 
 

@@ -97,9 +97,29 @@ class Objective(torch.nn.Module):
         parts : dict of str to torch.Tensor [shape=(batch,)]
             Each term without its weight, detached, where there is more than one.
         """
+        return self._losses(mixtures, targets)
+
+    def measure(self, mixtures: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses, and estimates as of `best`, of one pass through the network: what a validation needs.
+
+        Parameters
+        ----------
+        mixtures : torch.Tensor [shape=(batch, channels, frames)]
+        targets : torch.Tensor [shape=(batch, all targets, channels, frames)]
+
+        Returns
+        -------
+        losses : torch.Tensor [shape=(batch,)]
+        estimates : torch.Tensor [shape=(batch, compared targets, channels, frames)]
+        """
+        outputs = self.network.outputs(mixtures)
+        return self._losses(mixtures, targets, outputs)[0], self._best(outputs.sources, mixtures, targets)
+
+    def _losses(
+        self, mixtures: Tensor, targets: Tensor, outputs: Outputs | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         targets = targets[:, self.compared]
         parts = {}
-        outputs = None
         for term in self.rule.terms:
             if term.name in MAGNITUDE_TERMS:
                 parts[term.name] = self._of_magnitudes(term, mixtures, targets)
@@ -147,7 +167,10 @@ class Objective(torch.nn.Module):
         torch.Tensor [shape=(batch, compared targets, channels, frames)]
             Without an order that covers all targets (one-and-rest, MixIT), the best of the first term on audio.
         """
-        sources = self._consistent(self.network(mixtures), mixtures)
+        return self._best(self.network(mixtures), mixtures, targets)
+
+    def _best(self, sources: Tensor, mixtures: Tensor, targets: Tensor) -> Tensor:
+        sources = self._consistent(sources, mixtures)
         if self.groups is not None:
             return self.estimates(sources)
         batch = torch.arange(len(sources), device=sources.device)
@@ -172,8 +195,7 @@ class Objective(torch.nn.Module):
         if self.weights is None:
             return loss(found, wanted)
         # those of targets, in the order of the sources that have magnitudes
-        assert self.groups is not None
-        order = [target for _, target in sorted((group[0], t) for t, group in enumerate(self.groups))]
+        order = self._target_numbers()
         each = [
             self.weights[order[source]] * loss(found[:, source : source + 1], wanted[:, source : source + 1])
             for source in range(found.shape[1])
@@ -182,10 +204,12 @@ class Objective(torch.nn.Module):
 
     def _of_sources(self, targets: Tensor) -> Tensor:
         """Targets in the order of the network's sources, each of which stands for one."""
-        if self.groups is None:
-            return targets
-        order = [target for _, target in sorted((group[0], t) for t, group in enumerate(self.groups))]
-        return targets[:, order]
+        return targets if self.groups is None else targets[:, self._target_numbers()]
+
+    def _target_numbers(self) -> list[int]:
+        """For each of the network's sources the number of the target that it stands for."""
+        assert self.groups is not None
+        return sorted(range(len(self.groups)), key=self.groups.__getitem__)
 
     def _in_order(self, embeddings: Tensor, sources: Tensor, mixtures: Tensor, targets: Tensor) -> Tensor:
         """Embeddings of the mixture and of the estimates, these in the order of the targets."""

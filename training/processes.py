@@ -16,7 +16,7 @@ import torch
 
 from manifests.errors import RecipeError
 
-__all__ = ["Processes", "interrupts", "joined"]
+__all__ = ["Processes", "device_of", "interrupts", "joined"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class Processes:
             torch.distributed.barrier()
 
 
+def device_of(name: str) -> str:
+    """What `auto` stands for, a GPU if there is one; another name as it is."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Processes]:
     """Join the other processes, if there are any.
@@ -85,8 +90,7 @@ def joined(device: str) -> Iterator[Processes]:
         There is no such device.
     """
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_of(device)
     try:
         place = torch.device(device)
         if place.type == "cuda":

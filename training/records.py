@@ -1,4 +1,4 @@
-"""What an evaluation keeps on disk: JSON that holds NaN and infinities, and tables of rows."""
+"""What trainings and evaluations keep on disk: JSON that holds NaN and infinities, and tables of rows."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from manifests.errors import BuildError
 from manifests.files import TEMPORARY_PREFIX, replacing
 from manifests.tables import write_table
 from training.recipe import TrainRecipe
+from training.records import write_json
 
 __all__ = ["BEST", "RUN", "STATE", "claim_folder", "keep_plans", "read_state", "write_run", "write_state"]
 
@@ -65,7 +66,7 @@ def claim_folder(folder: Path, recipe: TrainRecipe, corpora: Mapping[str, Corpus
         _require_same(path, values, recipe)
     elif any((folder / name).exists() for name in (STATE, BEST)):
         raise BuildError(f"{folder}: holds weights, and no {RECIPE} that says whose; choose another --out folder")
-    _write_json(path, values)
+    write_json(path, values)
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
@@ -140,12 +141,7 @@ def keep_plans(folder: Path, step: int, plans: Iterable[MixturePlan]) -> Path:
 
 def write_run(folder: Path, values: Mapping[str, Any]) -> None:
     """Write `run.json`: how the run went, as JSON values."""
-    _write_json(folder / RUN, values)
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    with replacing(path) as file:
-        file.write((json.dumps(values, indent=2) + "\n").encode())
+    write_json(folder / RUN, values)
 
 
 def _require_same(path: Path, values: Mapping[str, Any], recipe: TrainRecipe) -> None:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from manifests.corpus import MIXTURE, Corpus
 from manifests.errors import RecipeError, TableError, did_you_mean
 
-__all__ = ["Targets", "alike", "stems_for", "target_stems"]
+__all__ = ["Targets", "alike", "source_number", "stems_for", "target_stems"]
 
 Targets: TypeAlias = Mapping[str, str | Sequence[str]]
 """A separator's source to the stems that sum to its reference, as a list or joined by '+'."""
@@ -44,6 +44,11 @@ def alike(name: str) -> tuple[str, ...]:
     """
     group = next((group for group in _ALIKE if name.lower() in group), ())
     return (name, *(other for other in group if other != name))
+
+
+def source_number(target: str, sources: Sequence[str]) -> int | None:
+    """Where a separator has a target among its sources, by this name or one of the same thing; None without it."""
+    return next((sources.index(name) for name in alike(target) if name in sources), None)
 
 
 def stems_for(source: str, stems: Collection[str]) -> tuple[str, ...] | None:

@@ -18,7 +18,7 @@ from separators.resampling import Resampled
 from separators.separator import Separator, separate
 from training.listening import ListeningItem, dialogue_free
 from training.songs import opened
-from training.targets import alike, target_stems
+from training.targets import source_number, target_stems
 
 __all__ = ["listening_items"]
 
@@ -118,12 +118,13 @@ def _start(mixture: Audio, dialogue: Audio, sample_rate: int, frames: int) -> in
 
 
 def _number(name: str, separator: Separator, target: str) -> int:
-    for alias in alike(target):
-        if alias in separator.sources:
-            return separator.sources.index(alias)
-    raise RecipeError(
-        f"'{name}' separates {', '.join(separator.sources)} and not '{target}': choose another target or separator"
-    )
+    number = source_number(target, separator.sources)
+    if number is None:
+        raise RecipeError(
+            f"'{name}' separates {', '.join(separator.sources)} and not '{target}': choose another target or "
+            "separator"
+        )
+    return number
 
 
 def _file_name(song_id: str) -> str:

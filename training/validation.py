@@ -96,9 +96,10 @@ def validate(objective: Objective, batches: Iterable[tuple[torch.Tensor, torch.T
         with torch.inference_mode():
             for mixtures, targets in batches:
                 mixtures, targets = mixtures.to(device), targets.to(device)
-                losses += objective(mixtures, targets)[0].tolist()
+                each, estimated = objective.measure(mixtures, targets)
+                losses += each.tolist()
                 wanted = targets[:, objective.compared].cpu()
-                found = objective.best(mixtures, targets).float().cpu()
+                found = estimated.float().cpu()
                 for references, estimates in zip(wanted.numpy(), found.numpy(), strict=True):
                     for name, value in zip(objective.targets, sdr(references, estimates), strict=True):
                         levels[name].append(float(value))
