@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from manifests.errors import RecipeError
-from separators.network import Network, NetworkConfig
+from separators.network import Network, ResidualConfig
 from separators.stft import check_window, istft, stft
 
 __all__ = ["BSRNN", "BSRNNConfig", "band_edges"]
@@ -43,13 +43,11 @@ _EPSILON = 1.2e-7
 
 
 @dataclass(frozen=True, kw_only=True)
-class BSRNNConfig(NetworkConfig):
+class BSRNNConfig(ResidualConfig):
     """Sizes of a `BSRNN`; the defaults have 15.6 million parameters for each target.
 
     Attributes
     ----------
-    residual : str or None
-        The last of `sources`, if that one is what the others leave over and has no net.
     window_frames, hop_frames : int
         Of the spectra.
     bands : tuple of {'vocals', 'bass', 'drums'}
@@ -69,7 +67,6 @@ class BSRNNConfig(NetworkConfig):
     channels: int = 2
     sources: tuple[str, ...] = ("vocals",)
     segment_frames: int = 3 * 44100
-    residual: str | None = None
     window_frames: int = 2048
     hop_frames: int = 512
     bands: tuple[Literal["vocals", "bass", "drums"], ...] = ("vocals",)
@@ -86,20 +83,11 @@ class BSRNNConfig(NetworkConfig):
             self._at_least(name, 1)
         if self.cell not in ("gru", "lstm"):
             raise RecipeError(f"cell is {self.cell!r}: it must be 'gru' or 'lstm'")
-        if self.residual is not None and (self.sources[-1] != self.residual or len(self.sources) == 1):
-            raise RecipeError(
-                f"residual is '{self.residual}': it must be the last of {list(self.sources)}, beside another source"
-            )
         if not set(self.bands) <= _SPLITS.keys() or len(self.bands) not in (1, len(self.targets)):
             raise RecipeError(
                 f"bands is {list(self.bands)}: it must hold one of {', '.join(_SPLITS)} for all targets, "
                 f"or one for each of {', '.join(self.targets)}"
             )
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The sources that have a net."""
-        return self.sources if self.residual is None else self.sources[:-1]
 
 
 def band_edges(split: Literal["vocals", "bass", "drums"], sample_rate: int, window_frames: int) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ from torch import nn
 from torch.nn import functional
 
 from manifests.errors import RecipeError
-from separators.network import Network, NetworkConfig
+from separators.network import Network, ResidualConfig
 from separators.stft import check_window, istft, stft
 
 __all__ = ["DNNDS", "DNNDSConfig"]
@@ -39,13 +39,11 @@ _RANGE = 1e3
 
 
 @dataclass(frozen=True, kw_only=True)
-class DNNDSConfig(NetworkConfig):
+class DNNDSConfig(ResidualConfig):
     """Sizes of a `DNNDS`; the defaults have 374,000 parameters and hear 1 s.
 
     Attributes
     ----------
-    residual : str or None
-        The last of `sources`, if that one is what the others leave over and has no mask.
     window_frames, hop_frames : int
         Of the spectra: 40 and 20 ms, or the weights serve no other rate.
     filters : tuple of int
@@ -70,15 +68,6 @@ class DNNDSConfig(NetworkConfig):
         for name in ("filters", "dilations"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
                 raise RecipeError(f"{name} is {list(getattr(self, name))}: it must hold numbers, each 1 or more")
-        if self.residual is not None and (self.sources[-1] != self.residual or len(self.sources) == 1):
-            raise RecipeError(
-                f"residual is '{self.residual}': it must be the last of {list(self.sources)}, beside another source"
-            )
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The sources that have a mask."""
-        return self.sources if self.residual is None else self.sources[:-1]
 
     def at_rate(self, sample_rate: int) -> Self:
         """The config of a network that the same weights serve at another rate.

@@ -17,7 +17,7 @@ import torch
 
 from manifests.errors import AudioError, RecipeError, did_you_mean
 
-__all__ = ["Network", "NetworkConfig", "Outputs"]
+__all__ = ["Network", "NetworkConfig", "Outputs", "ResidualConfig"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,36 @@ class NetworkConfig:
         value = getattr(self, name)
         if not value >= least:
             raise RecipeError(f"{name} is {value}: it must be at least {least}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResidualConfig(NetworkConfig):
+    """What a network is made from that need not look for the last of its sources.
+
+    Attributes
+    ----------
+    residual : str or None
+        The last of `sources`, if that one is what the others leave over.
+
+    Raises
+    ------
+    RecipeError
+        The residual is not the last source, or the only one.
+    """
+
+    residual: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.residual is not None and (self.sources[-1] != self.residual or len(self.sources) == 1):
+            raise RecipeError(
+                f"residual is '{self.residual}': it must be the last of {list(self.sources)}, beside another source"
+            )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The sources that the network looks for."""
+        return self.sources if self.residual is None else self.sources[:-1]
 
 
 @dataclasses.dataclass(frozen=True)

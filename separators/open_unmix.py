@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from manifests.errors import RecipeError
-from separators.network import Network, NetworkConfig
+from separators.network import Network, ResidualConfig
 from separators.stft import check_window, istft, stft
 from separators.wiener import wiener_filter
 
@@ -28,13 +28,11 @@ __all__ = ["OpenUnmix", "OpenUnmixConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenUnmixConfig(NetworkConfig):
+class OpenUnmixConfig(ResidualConfig):
     """Sizes of an `OpenUnmix`; the defaults are the published ones, 8.89 million parameters for each target.
 
     Attributes
     ----------
-    residual : str or None
-        The last of `sources`, if that one is what the others leave over and has no network.
     window_frames, hop_frames : int
         Of the spectra.
     bandwidth_hz : float
@@ -55,7 +53,6 @@ class OpenUnmixConfig(NetworkConfig):
     channels: int = 2
     sources: tuple[str, ...] = ("vocals", "drums", "bass", "other")
     segment_frames: int = 6 * 44100
-    residual: str | None = None
     window_frames: int = 4096
     hop_frames: int = 1024
     bandwidth_hz: float = 16000.0
@@ -78,18 +75,11 @@ class OpenUnmixConfig(NetworkConfig):
             raise RecipeError(
                 f"bandwidth_hz is {self.bandwidth_hz:g}: it must be above 0 and at most {self.sample_rate / 2:g}"
             )
-        if self.residual is not None and self.sources[-1] != self.residual:
-            raise RecipeError(f"residual is '{self.residual}': it must be the last of {list(self.sources)}")
-        if len(self.sources) == 1 and (self.residual or self.wiener_iterations):
+        if len(self.sources) == 1 and self.wiener_iterations:
             raise RecipeError(
                 f"sources is {list(self.sources)}: add a source for what is left over and name it as "
                 "residual, or set wiener_iterations to 0"
             )
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The sources that have a network."""
-        return self.sources if self.residual is None else self.sources[:-1]
 
     @property
     def heard_bins(self) -> int:

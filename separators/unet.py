@@ -32,7 +32,7 @@ from torch import nn
 from torch.nn import functional
 
 from manifests.errors import RecipeError
-from separators.network import Network, NetworkConfig
+from separators.network import Network, ResidualConfig
 from separators.stft import check_window, istft, stft
 
 __all__ = ["UNet", "UNetConfig", "singing_voice_config", "spleeter_config"]
@@ -41,7 +41,7 @@ _EPSILON = 1e-10
 
 
 @dataclass(frozen=True, kw_only=True)
-class UNetConfig(NetworkConfig):
+class UNetConfig(ResidualConfig):
     """Sizes of a `UNet`.
 
     Attributes
@@ -60,11 +60,12 @@ class UNetConfig(NetworkConfig):
         Power of the magnitudes in the ratio mask.
     extension : {'average', 'zeros'}
         Mask of the bins above: the mean of the column's masks, which keeps the sum, or nothing.
-    residual : str or None
-        The last of `sources`, if that one is what the others leave over and has no net.
     bands : int or None
         The nets see so many bands instead of the bins, fewer than these: as narrow as bins below, wider and wider
         above. Work is in proportion to them.
+    mid_side : bool
+        The nets of a stereo mixture see the magnitudes of half the sum and half the difference of its channels
+        besides those of the channels, and so what lies in the middle.
     """
 
     window_frames: int
@@ -75,8 +76,8 @@ class UNetConfig(NetworkConfig):
     head: Literal["direct", "dilated"]
     mask_exponent: float
     extension: Literal["average", "zeros"]
-    residual: str | None = None
     bands: int | None = None
+    mid_side: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,21 +98,13 @@ class UNetConfig(NetworkConfig):
             raise RecipeError(f"extension is {self.extension!r}: it must be 'average' or 'zeros'")
         if not self.mask_exponent > 0:
             raise RecipeError(f"mask_exponent is {self.mask_exponent}: it must be above 0")
-        if self.residual is not None and (self.sources[-1] != self.residual or len(self.sources) == 1):
-            raise RecipeError(
-                f"residual is '{self.residual}': it must be the last of two or more sources, and they are "
-                f"{list(self.sources)}"
-            )
+        if self.mid_side and self.channels != 2:
+            raise RecipeError(f"mid_side is of stereo, and channels is {self.channels}: leave it out")
 
     @property
     def rows(self) -> int:
         """Of a patch: bands, or bins."""
         return self.bins if self.bands is None else self.bands
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The sources that have a net."""
-        return self.sources if self.residual is None else self.sources[:-1]
 
 
 def singing_voice_config(sources: tuple[str, ...] = ("vocals", "instrumental")) -> UNetConfig:
@@ -244,28 +237,34 @@ class UNet(Network):
 
     def _masked(self, spectrum: torch.Tensor) -> torch.Tensor:
         config, width = self.config, self.config.columns
-        magnitude = spectrum[..., : config.bins, :].abs()
-        seen = magnitude if self.spread is None else self.spread.T / self.spread.sum(dim=0)[:, None] @ magnitude
+        spectrum = spectrum[..., : config.bins, :]
+        magnitude = seen = spectrum.abs()
+        if config.mid_side:
+            left, right = spectrum[:, :1], spectrum[:, 1:]
+            seen = torch.cat([magnitude, (left + right).abs() / 2, (left - right).abs() / 2], dim=1)
+        if self.spread is not None:
+            seen = self.spread.T / self.spread.sum(dim=0)[:, None] @ seen
         batch, channels, rows, columns = seen.shape
         padded = functional.pad(seen, (0, -columns % width))
         patches = padded.reshape(batch, channels, rows, -1, width).permute(0, 3, 1, 4, 2)
         stack = patches.reshape(-1, channels, width, rows)
         masks = torch.stack([net(stack).float() for net in self.nets], dim=1)
-        masks = masks.reshape(batch, -1, len(self.nets), channels, width, rows).permute(0, 2, 3, 5, 1, 4)
-        masks = masks.reshape(batch, len(self.nets), channels, rows, -1)[..., :columns]
+        masks = masks.reshape(batch, -1, len(self.nets), config.channels, width, rows).permute(0, 2, 3, 5, 1, 4)
+        masks = masks.reshape(batch, len(self.nets), config.channels, rows, -1)[..., :columns]
         return (masks if self.spread is None else self.spread @ masks) * magnitude[:, None]
 
 
 class _MaskNet(nn.Module):
-    """Masks of one source, ``(patches, channels, columns, bins)`` from magnitudes of the same shape."""
+    """Masks of one source, ``(patches, channels, columns, bins)``, of magnitudes; mid and side follow channels."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         filters, channels = config.filters, config.channels
         inner = len(filters) - 1
+        seen = channels + (2 if config.mid_side else 0)
         self.down = nn.ModuleList(
             nn.Conv2d(before, after, 5, stride=2)
-            for before, after in zip((channels, *filters[:-1]), filters, strict=True)
+            for before, after in zip((seen, *filters[:-1]), filters, strict=True)
         )
         self.down_norm = nn.ModuleList(_norm(number) for number in filters[:-1])
         last = channels if config.head == "direct" else 1

@@ -45,6 +45,10 @@ def banded_unet() -> UNet:
     return UNet(dataclasses.replace(residual_unet().config, bands=32))
 
 
+def mid_side_unet() -> UNet:
+    return UNet(dataclasses.replace(residual_unet().config, mid_side=True))
+
+
 def open_unmix(**changes: object) -> OpenUnmix:
     sizes = {"window_frames": 128, "hop_frames": 32, "hidden": 8, "layers": 2, "segment_frames": 1000}
     return OpenUnmix(OpenUnmixConfig(**{**sizes, **changes}))
@@ -143,6 +147,7 @@ SMALL: list[Callable[[], Network]] = [
     spleeter,
     residual_unet,
     banded_unet,
+    mid_side_unet,
     open_unmix,
     residual_unmix,
     conv_tasnet,

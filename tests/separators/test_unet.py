@@ -9,7 +9,15 @@ import torch
 
 from manifests.errors import RecipeError
 from separators import UNet, singing_voice_config, spleeter_config, stft
-from tests.separators.small_networks import banded_unet, noise, residual_unet, seeded, spleeter, study
+from tests.separators.small_networks import (
+    banded_unet,
+    mid_side_unet,
+    noise,
+    residual_unet,
+    seeded,
+    spleeter,
+    study,
+)
 
 FILTERS = [16, 32, 64, 128, 256, 512]
 
@@ -139,11 +147,24 @@ def test_what_is_left_over_is_the_mixture_without_the_targets() -> None:
     assert found.shape[1] == 2
 
 
+def test_mid_and_side_are_seen_after_the_channels() -> None:
+    seen = []
+    network = mid_side_unet().eval()
+    network.nets[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    left, right = noise(1, 480).unbind(dim=1)
+    with torch.no_grad():
+        masked = network.magnitudes(torch.stack([left, right], dim=1))
+        network.magnitudes(torch.stack([(left + right) / 2, (left - right) / 2], dim=1))
+    torch.testing.assert_close(seen[0][:, 2:], seen[1][:, :2])
+    assert masked.shape[2] == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"channels": 1, "mid_side": True}, "mid_side is of stereo, and channels is 1"),
         ({"residual": "vocals"}, "residual is 'vocals'"),
-        ({"sources": ("rest",)}, "it must be the last of two or more"),
+        ({"sources": ("rest",)}, "it must be the last of"),
         ({"bands": 30}, "bands is 30: it must be a multiple of 8"),
         ({"bands": 64}, "bands is 64: it must be below bins"),
     ],
