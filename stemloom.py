@@ -32,7 +32,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from importlib import metadata as distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -65,6 +64,7 @@ from builders.recipe import (
     SeparationRecipe,
 )
 from manifests.errors import RecipeError, StemloomError
+from manifests.installed import installed_version
 from manifests.recipes import make_recipe, read_mapping, wrong_fields
 
 if TYPE_CHECKING:
@@ -119,16 +119,9 @@ Corpora = Annotated[
 _FLAGS = Parameter(name="*", negative_iterable="", allow_repeating=False, consume_multiple=True)
 
 
-def _version() -> str:
-    try:
-        return distributions.version("stemloom")
-    except distributions.PackageNotFoundError:
-        return "not installed"
-
-
 app = App(
     name="stemloom",
-    version=_version,
+    version=lambda: installed_version("stemloom") or "not installed",
     help="Builds training corpora for audio source separation.",
     suppress_keyboard_interrupt=False,
 )
@@ -1031,31 +1024,8 @@ def _summary(title: str) -> Table:
     return table
 
 
-@contextmanager
-def _progress() -> Iterator[ProgressCall]:
+def _shown_bars(shown: bool = True) -> Progress:
     """Bars for a person, silence for a pipe."""
-    columns = (
-        TextColumn("{task.description:<8}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=errors, disable=not errors.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(stage: str, done: int, total: int, rejected: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, note="")
-            bars.update(tasks[stage], completed=done, total=total, note=f"{rejected} refused" if rejected else "")
-
-        yield show
-
-
-@contextmanager
-def _steps(shown: bool) -> Iterator[Callable[[Tick], None]]:
-    """A bar for a person, and a line for each validation for a file."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -1064,7 +1034,27 @@ def _steps(shown: bool) -> Iterator[Callable[[Tick], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=errors, disable=not (shown and errors.is_terminal)) as bars:
+    return Progress(*columns, console=errors, disable=not (shown and errors.is_terminal))
+
+
+@contextmanager
+def _progress() -> Iterator[ProgressCall]:
+    """A bar for each stage."""
+    with _shown_bars() as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int, rejected: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(f"{stage:<8}", total=total, note="")
+            bars.update(tasks[stage], completed=done, total=total, note=f"{rejected} refused" if rejected else "")
+
+        yield show
+
+
+@contextmanager
+def _steps(shown: bool) -> Iterator[Callable[[Tick], None]]:
+    """A bar for a person, and a line for each validation for a file."""
+    with _shown_bars(shown) as bars:
         task = bars.add_task("train", total=None, note="")
 
         def show(tick: Tick) -> None:

@@ -19,7 +19,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from curation.licenses import LicenseRow, license_table, unlicensed_songs
 from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import BuildError
 from manifests.files import replacing
+from manifests.installed import installed_version
 from manifests.tables import empty_table, find_table, read_table
 
 CARD, CROISSANT = "README.md", "croissant.json"
@@ -320,10 +320,7 @@ def _version(run: Mapping[str, Any]) -> str:
     found = str(part(run, "versions").get("stemloom", ""))
     if found and found != "not installed":
         return found
-    try:
-        return distributions.version("stemloom")
-    except distributions.PackageNotFoundError:
-        return ""
+    return installed_version("stemloom") or ""
 
 
 def _digest(text: str) -> str:

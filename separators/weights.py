@@ -19,7 +19,6 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata as distributions
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,6 +29,7 @@ from safetensors.torch import save
 
 from manifests.errors import RecipeError, did_you_mean
 from manifests.files import replacing
+from manifests.installed import installed_version
 from separators.network import Network, NetworkConfig
 
 __all__ = [
@@ -179,7 +179,7 @@ def save_network(
     facts = {
         "network": _name_of(network),
         "config": json.dumps(network.config.to_json()),
-        "stemloom": _version(),
+        "stemloom": installed_version("stemloom") or "unknown",
         "about": json.dumps(dict(about or {})),
     }
     with replacing(path) as file:
@@ -378,10 +378,3 @@ def _name_of(network: Network) -> str:
 def _imported(place: str) -> Any:
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-def _version() -> str:
-    try:
-        return distributions.version("stemloom")
-    except distributions.PackageNotFoundError:
-        return "unknown"

@@ -96,24 +96,7 @@ class Mixtures:
     def of_validation(
         cls, recipe: TrainRecipe, corpora: Mapping[str, Corpus], workers: int = 0, separate: Separate | None = None
     ) -> Mixtures:
-        """Those that a recipe validates with: not of the training's seed, whatever that is.
-
-        Parameters
-        ----------
-        recipe : TrainRecipe
-        corpora : mapping of str to Corpus
-        workers : int
-        separate : callable, optional
-
-        Returns
-        -------
-        Mixtures
-
-        Raises
-        ------
-        RecipeError
-            The corpora have nothing for a source of the mixtures, or nothing that is long enough.
-        """
+        """Those that a recipe validates with, not of the training's seed, whatever that is: see `of_training`."""
         mix = recipe.mix.of_split(recipe.validation.split or "")
         return cls(mix, _pool(mix, corpora), _VALIDATION_SEED, workers, separate)
 

@@ -45,7 +45,7 @@ import pandas as pd
 
 from manifests.audio import content_id
 from manifests.corpus import Corpus
-from manifests.errors import RecipeError, did_you_mean
+from manifests.errors import RecipeError
 from separators.separator import Separator
 from training.excerpts import chosen_songs, write_excerpt
 from training.measurement import EvaluationSettings, Method, Rows, clips_of, estimated, measured, order_of
@@ -54,7 +54,7 @@ from training.oracles import ORACLES
 from training.perceptual import PeaqBackend
 from training.records import TableFormat, frame_of_rows, read_json, save_table, write_json
 from training.scores import SCORES
-from training.songs import opened
+from training.songs import opened, songs_of
 from training.targets import target_stems
 
 __all__ = ["MEAN", "Evaluation", "EvaluationSettings", "Progress", "evaluate"]
@@ -136,7 +136,7 @@ def evaluate(
         The disk refuses.
     """
     settings = settings or EvaluationSettings()
-    chosen = _songs(corpus, settings)
+    chosen = songs_of(corpus, settings.split)[: settings.limit]
     methods = _methods(separator, beside, settings)
     stems = {song_id: target_stems(separator.sources, corpus, song_id, settings.targets) for song_id in chosen}
     for method in methods:
@@ -186,22 +186,6 @@ def evaluate(
     }
     write_json(out / "evaluation.json", record)
     return Evaluation(out, tables["songs"], tables["clips"], tables["sweep"], summary)
-
-
-def _songs(corpus: Corpus, settings: EvaluationSettings) -> list[str]:
-    table = corpus.stems
-    if settings.split is not None:
-        splits = sorted(table["split"].dropna().unique())
-        table = table[table["split"] == settings.split]
-        if not len(table):
-            raise RecipeError(
-                f"{corpus.folder}: has no song of the split '{settings.split}'"
-                f"{did_you_mean(settings.split, splits)}; it has {', '.join(splits) or 'no splits'}"
-            )
-    chosen = list(dict.fromkeys(table["song_id"]))[: settings.limit]
-    if not chosen:
-        raise RecipeError(f"{corpus.folder}: has no songs to measure")
-    return [str(song_id) for song_id in chosen]
 
 
 def _methods(separator: Separator, beside: Sequence[Separator], settings: EvaluationSettings) -> list[Method]:

@@ -19,7 +19,6 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +30,7 @@ from torch.optim.swa_utils import AveragedModel
 from augment.render import Separate
 from manifests.corpus import open_corpora
 from manifests.errors import BuildError
+from manifests.installed import installed_version
 from manifests.lock import BuildLock
 from separators.network import Network
 from separators.weights import load_matching, load_network, save_network
@@ -217,7 +217,7 @@ def train(
                 "device": _device_name(processes.device),
                 "processes": processes.world_size,
                 "python": platform.python_version(),
-                "versions": {name: _version(name) for name in ("stemloom", "torch", "numpy")},
+                "versions": {name: installed_version(name) for name in ("stemloom", "torch", "numpy")},
             }
             write_run(out, values)
         return TrainedRun(out, True, step, summary)
@@ -464,10 +464,3 @@ def _lock(out: Path, processes: Processes) -> contextlib.AbstractContextManager[
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _version(name: str) -> str | None:
-    try:
-        return distributions.version(name)
-    except distributions.PackageNotFoundError:
-        return None

@@ -17,12 +17,12 @@ import numpy as np
 
 from manifests.audio import Audio
 from manifests.corpus import MIXTURE, Corpus
-from manifests.errors import AudioError, BuildError, TableError
+from manifests.errors import AudioError, BuildError, RecipeError, TableError, did_you_mean
 from manifests.files import TEMPORARY_PREFIX
 from separators.resampling import Resampled
 from separators.separator import Separator
 
-__all__ = ["Song", "opened", "separated"]
+__all__ = ["Song", "opened", "separated", "songs_of"]
 
 _BLOCK_FRAMES = 1 << 20
 _LAYOUT = ("num_frames", "sample_rate", "channels")
@@ -51,6 +51,39 @@ class Song:
     mixture: Audio
     references: Audio
     folder: Path
+
+
+def songs_of(corpus: Corpus, split: str | None = None) -> list[str]:
+    """Which songs a corpus has to measure.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    split : str, optional
+        Only songs of this split.
+
+    Returns
+    -------
+    list of str
+        At least one, in the order of the stems table.
+
+    Raises
+    ------
+    RecipeError
+        There are none.
+    """
+    table = corpus.stems
+    if split is not None:
+        splits = sorted(table["split"].dropna().unique())
+        table = table[table["split"] == split]
+        if not len(table):
+            raise RecipeError(
+                f"{corpus.folder}: has no song of the split '{split}'{did_you_mean(split, splits)}; "
+                f"it has {', '.join(splits) or 'no splits'}"
+            )
+    if not len(table):
+        raise RecipeError(f"{corpus.folder}: has no songs to measure")
+    return [str(song_id) for song_id in table["song_id"].unique()]
 
 
 @contextlib.contextmanager

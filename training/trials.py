@@ -17,7 +17,7 @@ from manifests.errors import RecipeError
 from separators.resampling import Resampled
 from separators.separator import Separator, separate
 from training.listening import ListeningItem, dialogue_free
-from training.songs import opened
+from training.songs import opened, songs_of
 from training.targets import source_number, target_stems
 
 __all__ = ["listening_items"]
@@ -72,10 +72,7 @@ def listening_items(
         A song does not have the target.
     """
     numbers = {name: _number(name, separator, target) for name, separator in separators.items()}
-    stems = corpus.stems if split is None else corpus.stems[corpus.stems["split"] == split]
-    songs = sorted(stems["song_id"].unique())[:limit]
-    if not songs:
-        raise RecipeError(f"{corpus.folder}: has no songs of the split '{split}'; choose another split")
+    songs = sorted(songs_of(corpus, split))[:limit]
     num_items = 0
     for song_id in songs:
         parts = target_stems([target], corpus, song_id)
