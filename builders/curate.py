@@ -24,7 +24,7 @@ from builders.engine import LocalEngine
 from builders.leaks import parents_of_mixtures
 from builders.recipe import CurateRecipe
 from builders.references import read_aliases, read_fixed, read_reference
-from builders.run import Progress, refuse_foreign, remove_stale, silent
+from builders.run import Progress, own_path, refuse_foreign, remove_stale, silent
 from builders.selection import Selection, gate_report
 from builders.stage import Engine
 from curation.artists import artist_groups, merge_groups
@@ -376,7 +376,7 @@ class _Curation(Selection):
         kept = set()
         for number, song_id in enumerate(self.songs.index, 1):
             for row in self.corpus.song(song_id).values():
-                path = _path_in(row["root"], row["path"])
+                path = own_path(row["root"], row["path"])
                 target = self.out / path
                 source = self.corpus.path_of(row)
                 if not (target.exists() and target.samefile(source)):
@@ -393,7 +393,7 @@ class _Curation(Selection):
         """Tables, the stems table last: its existence means that the corpus is complete."""
         stems = self.corpus.stems[self.corpus.stems["song_id"].isin(self.songs.index)].copy()
         songs = self.songs.loc[stems["song_id"]]
-        stems["path"] = [_path_in(root, path) for root, path in zip(stems["root"], stems["path"], strict=True)]
+        stems["path"] = [own_path(root, path) for root, path in zip(stems["root"], stems["path"], strict=True)]
         stems["root"] = CORPUS_ROOT
         for column in ("genre", "split"):
             stems[column] = songs[column].to_numpy()
@@ -454,8 +454,3 @@ def _written_files(out: Path) -> list[str]:
         for path in (out / folder).rglob("*")
         if path.is_file() and path.suffix.lower() in known
     )
-
-
-def _path_in(root: str, path: str) -> str:
-    """Where a stem lies in the new corpus: as before, below its root's name if it had one."""
-    return path if root == CORPUS_ROOT else f"audio/{root}/{path}"

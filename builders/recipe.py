@@ -385,6 +385,54 @@ class SeparationRecipe(BaseModel):
         return self
 
 
+class CleanRecipe(BaseModel):
+    """Which stems are cleaned of voices, and when; see `curation.cleaning`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    stems: Annotated[_Names, Field(min_length=1)]
+    """That should have no voices, such as 'music,effects'."""
+
+    voices: Annotated[_Names | None, _Said] = None
+    """The separator's sources that are voices; none: by their names (vocals, speech, dialogue ...)."""
+
+    witness: Literal["stem", "voice", "either", "none"] = "either"
+    """Where a voice must be heard: in the stem, in what the separator found, or in either; none: the ratio alone
+    decides."""
+
+    voiced: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability from which a voice is heard."""
+
+    faint_db: float = -30.0
+    """Voices that lie further than this below the stem are left in it."""
+
+    damaged_db: float = -3.0
+    """Where the voice is louder than this over the stem, what would be left is damaged, and no clip holds it."""
+
+    max_dropped: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """A stem of which a larger share is damaged is dropped, and its song with it."""
+
+    pause_steps: Annotated[int, Field(ge=0)] = 3
+    """Steps of 0.32 s without a voice, between two with one, that are cleaned all the same."""
+
+    margin_steps: Annotated[int, Field(ge=0)] = 1
+    """Steps around a voice that are cleaned too."""
+
+    fade_s: Annotated[float, Field(ge=0)] = 0.05
+    """Over which the subtraction sets in, and fades out."""
+
+    min_clip_s: Annotated[float, Field(gt=0)] = 1.0
+    """What is left between damaged parts is no clip if it is shorter."""
+
+    audio: Literal["link", "copy"] = "link"
+    """How stems that stay as they are come into the new corpus."""
+
+    audio_format: Literal["flac", "wav"] = "flac"
+    """Of cleaned stems, and of what was removed."""
+
+    bit_depth: Annotated[Literal[16, 24], BeforeValidator(_number_if_said)] = 24
+
+
 RECIPES: dict[str, type[BaseModel]] = {
     "catalog": CatalogRecipe,
     "curate": CurateRecipe,
@@ -395,5 +443,6 @@ RECIPES: dict[str, type[BaseModel]] = {
     "card": CardRecipe,
     "pack": PackRecipe,
     "separate": SeparationRecipe,
+    "clean": CleanRecipe,
 }
 """By the name of the builder in `recipe.json`, which is the command's."""

@@ -10,7 +10,6 @@ import json
 import platform
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,10 @@ from pydantic import BaseModel
 from builders.cache import ResultCache
 from builders.scan import Reject
 from builders.stage import Done, Engine, Stage, Work, run_stage
+from manifests.corpus import CORPUS_ROOT
 from manifests.errors import BuildError
 from manifests.files import TEMPORARY_PREFIX, replacing
+from manifests.installed import installed_version
 from manifests.tables import TableFormat, frame_of, write_table
 
 Progress = Callable[[str, int, int, int], None]
@@ -50,6 +51,8 @@ class Run:
     engine : Engine
     table_format : {'parquet', 'jsonl'}
     progress : callable
+    claim : mapping of str to str, optional
+        What besides the recipe decides what the run makes: its source, a separator.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Run:
         engine: Engine,
         table_format: TableFormat = "parquet",
         progress: Progress = silent,
+        claim: Mapping[str, str] | None = None,
     ) -> None:
         self.out = out
         self.builder = builder
@@ -67,6 +71,7 @@ class Run:
         self.engine = engine
         self.table_format = table_format
         self.progress = progress
+        self.claim = dict(claim or {})
         self.cache = ResultCache(out / ".cache")
         self.rejects: list[Reject] = []
         self.counts: dict[str, dict[str, int]] = {}
@@ -82,7 +87,7 @@ class Run:
             When the folder holds the work of another recipe or builder.
         """
         path = self.out / "recipe.json"
-        settings = {"builder": self.builder, "recipe": self.settings}
+        settings = {"builder": self.builder, "recipe": self.settings, **self.claim}
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         if path.exists():
             before = path.read_text(encoding="utf-8")
@@ -239,6 +244,22 @@ def refuse_foreign(out: Path, writer: str) -> None:
         )
 
 
+def own_path(root: str, path: str) -> str:
+    """Where a corpus that is made of another has a file of that one.
+
+    Parameters
+    ----------
+    root, path : str
+        Of the row in the other corpus.
+
+    Returns
+    -------
+    str
+        As before, below its root's name if it had one.
+    """
+    return path if root == CORPUS_ROOT else f"audio/{root}/{path}"
+
+
 def remove_stale(out: Path, ours: Iterable[str], kept: Collection[str]) -> None:
     """Remove files that an earlier run wrote and no row refers to any more, and folders that are empty then.
 
@@ -267,7 +288,7 @@ def _first_difference(before: str, settings: dict[str, Any]) -> str:
     """Which setting of an earlier build differs, in words."""
     try:
         recorded = json.loads(before)
-        old, new = recorded.get("recipe", {}), settings["recipe"]
+        old, new = ({**found, **found.get("recipe", {}), "recipe": None} for found in (recorded, settings))
         if recorded.get("builder") != settings["builder"]:
             return f"the folder holds a build of '{recorded.get('builder')}'"
         name, was, this = _first_unequal(old, new)
@@ -292,10 +313,5 @@ def _first_unequal(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, Any, 
 
 def _versions() -> dict[str, str]:
     names = ("stemloom", "numpy", "scipy", "librosa", "soundfile", "soxr", "pandas")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = distributions.version(name)
-        except distributions.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    versions = {name: installed_version(name) or "not installed" for name in names}
+    return {"python": platform.python_version(), **versions}

@@ -210,6 +210,21 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "transcript": _later(_text(null=True)),
         }
     ),
+    # what a cleaning found in each stem, and did to it
+    "cleaned": _schema(
+        {
+            "song_id": _text(_NOT_EMPTY),
+            "stem": _text(_NOT_EMPTY),
+            "verdict": _choice("kept", "cleaned", "dropped"),
+            "voice_db": _number(),
+            "cleaned_fraction": _number(_FRACTION),
+            "damaged_fraction": _number(_FRACTION),
+            "cleaned": _text(_JSON),
+            "damaged": _text(_JSON),
+            "removed_path": _text(_PORTABLE, null=True),
+        },
+        unique=["song_id", "stem"],
+    ),
     "rejected": _schema(
         {
             "id": _text(null=True),
@@ -228,6 +243,7 @@ LABELS = {
     "stems": "path",
     "clips": "clip_id",
     "mixtures": "mixture_id",
+    "cleaned": "song_id",
     "rejected": "path",
 }
 

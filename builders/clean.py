@@ -1,0 +1,503 @@
+"""The cleaning: voices out of stems that should have none, by a separator, as a new corpus beside the old one.
+
+The path, top to bottom in `CleanBuilder.build`: hear (every stem through the separator and a witness of voices),
+judge and write what changes, link the rest, write the tables. What is done to a stem is decided by
+`curation.cleaning`; a song of which a stem is dropped or cannot be cleaned leaves, with a row in the rejected
+table.
+
+    out/audio/...          the corpus: stems as they were (linked) or cleaned
+    out/removed/...        what was taken out of each cleaned stem: the two sum to the stem before
+    out/cleaned.parquet    what was found in each stem, and done to it
+    out/clips.parquet      places without damaged parts; only where there are such parts, or the source has clips
+
+A stem's estimate waits in a temporary file until it is judged, 1.3 GB for an hour of stereo at 44.1 kHz; memory
+holds 460 MB of an hour, for the witness.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soxr
+
+from builders.cache import cache_key
+from builders.engine import LocalEngine
+from builders.recipe import CleanRecipe
+from builders.run import Progress, Run, own_path, refuse_foreign, remove_stale, silent
+from builders.scan import Reject
+from builders.stage import plain
+from curation.activity import LevelMeter
+from curation.cleaning import Cleaning, CleaningLimits, free_spans, judge_steps, subtract
+from curation.defects import is_voice_stem
+from curation.measures import StemMeter
+from curation.voice import SAMPLE_RATE, STEP_S, voice_probability
+from manifests.audio import AUDIO_SUFFIXES, Audio, blocks, content_id, probe
+from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus
+from manifests.encoding import encoding, quantise
+from manifests.errors import AudioError, BuildError, RecipeError, did_you_mean
+from manifests.exports.placing import take_file
+from manifests.files import TEMPORARY_PREFIX
+from manifests.lock import BuildLock
+from manifests.tables import TableFormat, empty_table, frame_of
+from separators.resampling import Resampled
+from separators.separator import Separator
+from separators.streams import Spool, forked, in_step
+
+__all__ = ["CleanBuilder"]
+
+log = logging.getLogger(__name__)
+
+CLEAN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CleanBuilder:
+    """Makes a corpus whose stems have no voices where they should have none. The source is left as it is.
+
+    Parameters
+    ----------
+    out : Path
+        The new corpus' folder. A run that was stopped is resumed there; a folder with another separator's work, of
+        another corpus or with other settings is refused.
+    separator : Separator
+        Of any rate and channels.
+    recipe : CleanRecipe
+        Which stems, and the limits.
+    table_format : {'parquet', 'jsonl'}
+    limit : int >= 1, optional
+        Only the first songs, sorted by id.
+    progress : callable, optional
+
+    Examples
+    --------
+    >>> builder = CleanBuilder(
+    ...     Path("clean"), load_separator("bundled:vocals"), CleanRecipe(stems=("music",))
+    ... )  # doctest: +SKIP
+    >>> corpus = builder.build(Path("corpus"))  # doctest: +SKIP
+    """
+
+    out: Path
+    separator: Separator
+    recipe: CleanRecipe
+    table_format: TableFormat = "parquet"
+    limit: int | None = None
+    progress: Progress = field(default=silent)
+
+    def build(self, folder: Path) -> Corpus:
+        """Run the whole path.
+
+        Parameters
+        ----------
+        folder : Path
+            A finished corpus.
+
+        Returns
+        -------
+        Corpus
+            Of the songs that are left.
+
+        Raises
+        ------
+        TableError
+            The source is no corpus, or its tables are damaged.
+        RecipeError
+            The corpus has no such stem, the separator no voices, or a limit is impossible.
+        BuildError
+            The folder holds anything else or a running build, no song is left, or the disk refuses.
+        """
+        run = _Run(self, folder)
+        _refuse_nested(self.out, folder)
+        refuse_foreign(self.out, "cleaning")
+        with BuildLock(self.out):
+            run.claim_folder()
+            run.remove_temporary_files()
+            run.forget_result()
+            run.clean()
+            run.link()
+            run.write()
+        return Corpus.open(self.out)
+
+
+class _Run(Run):
+    def __init__(self, builder: CleanBuilder, folder: Path) -> None:
+        corpus = Corpus.open(folder)
+        recipe, separator = builder.recipe, builder.separator
+        if builder.limit is not None and builder.limit < 1:
+            raise RecipeError(f"limit is {builder.limit}; give the number of songs, at least 1, or None for all")
+        claim = {"source": str(folder.resolve()), "separator": separator.identity}
+        super().__init__(
+            builder.out, "clean", recipe, LocalEngine(1), builder.table_format, builder.progress, claim
+        )
+        self.corpus, self.recipe, self.separator = corpus, recipe, separator
+        known = sorted(set(corpus.stems["stem"]) - {MIXTURE})
+        for stem in recipe.stems:
+            if stem not in known:
+                raise RecipeError(
+                    f"field 'stems' names '{stem}'{did_you_mean(stem, known)}: the corpus has {', '.join(known)}"
+                )
+        self.voices = _voices(separator, recipe.voices)
+        self.limits = CleaningLimits(
+            **{item.name: getattr(recipe, item.name) for item in dataclasses.fields(CleaningLimits)}
+        )
+        self.songs = corpus.songs()[: builder.limit]
+        self.done: dict[tuple[str, str], dict[str, Any]] = {}
+        self.changed: dict[str, list[str]] = {song_id: [] for song_id in self.songs}
+        self.hours["in"] = self._hours()
+
+    def _hours(self) -> float:
+        longest = (next(iter(self.corpus.song(song_id).values())) for song_id in self.songs)
+        return math.fsum(row["num_frames"] / row["sample_rate"] / 3600 for row in longest)
+
+    def remove_temporary_files(self) -> None:
+        super().remove_temporary_files()
+        for path in (self.out / "removed").rglob(f"{TEMPORARY_PREFIX}*"):
+            path.unlink(missing_ok=True)
+
+    def clean(self) -> None:
+        """Every stem that the recipe names, and then the mixtures of songs that changed."""
+        works = [
+            (song_id, stem)
+            for song_id in self.songs
+            for stem in self.corpus.song(song_id)
+            if stem in self.recipe.stems
+        ]
+        start = time.monotonic()
+        left: set[str] = set()
+        self.progress("clean", 0, len(works), 0)
+        for number, (song_id, stem) in enumerate(works, 1):
+            path = self.corpus.path_of(self.corpus.song(song_id)[stem])
+            try:
+                found = self._cleaned(song_id, stem, path)
+                self.done[song_id, stem] = found
+                if found["verdict"] == "cleaned":
+                    self.changed[song_id].append(stem)
+                elif found["verdict"] == "dropped":
+                    share = f"{100 * found['damaged_fraction']:.0f} % of it, at {found['voice_db']:.1f} dB"
+                    self._leave(song_id, stem, "too much voice", f"what is left would be damaged: {share}")
+                    left.add(song_id)
+            # What is wrong with a file or with what a separator makes of it; a disk that refuses passes.
+            except (AudioError, RecipeError) as error:
+                log.warning("%s: %s is not cleaned: %s", song_id, stem, error)
+                self._leave(song_id, stem, "not cleaned", str(error))
+                left.add(song_id)
+            self.progress("clean", number, len(works), len(self.rejects))
+        failed = len(self.rejects)
+        self.counts["clean"] = {"in": len(works), "kept": len(works) - failed, "rejected": failed}
+        self.wall_s["clean"] = time.monotonic() - start
+        for song_id in self.songs:
+            try:
+                if MIXTURE in self.corpus.song(song_id) and song_id not in left:
+                    self._mix(song_id)
+            except AudioError as error:
+                self._leave(song_id, MIXTURE, "not cleaned", str(error))
+                left.add(song_id)
+        self.songs = [song_id for song_id in self.songs if song_id not in left]
+        if not self.songs:
+            reasons = Counter(reject.reason for reject in self.rejects).most_common(5)
+            listed = "; ".join(f"{count} {reason}" for reason, count in reasons)
+            raise BuildError(f"{self.corpus.folder}: no song is left ({listed}); loosen the limits")
+
+    def _leave(self, song_id: str, stem: str, reason: str, detail: str) -> None:
+        self.rejects.append(Reject(song_id, f"{song_id}/{stem}", "clean", reason, detail))
+
+    def _cleaned(self, song_id: str, stem: str, path: Path) -> dict[str, Any]:
+        """What was found in a stem; its files are in the folder if it is cleaned."""
+        content = content_id(path)
+        work = {**self.settings, "separator": self.separator.identity, "name": f"{song_id}/{stem}"}
+        key = cache_key("clean", CLEAN_VERSION, work, [content])
+        names = {
+            "audio": f"audio/{song_id}/{stem}.{self.recipe.audio_format}",
+            "removed": self._removed(song_id, stem),
+        }
+        before = self.cache.get(key)
+        if isinstance(before, dict) and before["sizes"] == self._sizes(before["sizes"]):
+            return before
+        info = probe(path)
+        with Spool(self.out) as spool:
+            judged = self._judged(path, spool)
+            found: dict[str, Any] = {
+                # spans as lists, as the cache gives them back
+                **json.loads(json.dumps(dataclasses.asdict(judged))),
+                "content_id": content,
+                "num_frames": info.num_frames,
+                "sample_rate": info.sample_rate,
+                "measures": {},
+            }
+            for name in names.values():
+                (self.out / name).unlink(missing_ok=True)
+            if judged.verdict == "cleaned":
+                found["measures"] = self._written(path, spool, judged, names)
+        found["sizes"] = self._sizes(names.values())
+        self.cache.put(key, found)
+        return found
+
+    def _sizes(self, names: Any) -> dict[str, int]:
+        paths = {name: self.out / name for name in names}
+        return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
+
+    def _judged(self, path: Path, spool: Spool) -> Cleaning:
+        """Hear a stem once: the separator's estimate goes to the spool, levels and witnesses to the judge."""
+        info = probe(path)
+        step_frames = round(STEP_S * info.sample_rate)
+        separator = Resampled(self.separator, info.sample_rate, info.channels)
+        ears = {name: _Ear(info.sample_rate, info.channels, step_frames) for name in ("stem", "voice")}
+        heard, separated = forked(_finite(path), 2)
+        voice = (block[self.voices].sum(axis=0) for block in separator.stream(separated))
+        num_frames = 0
+        for stem_block, voice_block in in_step([heard, voice]):
+            if not np.isfinite(voice_block).all():
+                raise AudioError(
+                    f"{path}: {separator.name} gives NaN or infinity after frame {num_frames}; look at the audio "
+                    "there, or at the weights"
+                )
+            ears["stem"].add(stem_block)
+            ears["voice"].add(voice_block)
+            spool.put(voice_block)
+            num_frames += stem_block.shape[1]
+        energies = {name: ear.energies for name, ear in ears.items()}
+        steps = len(energies["stem"])
+        chances = [ears[name].probability(steps) for name in _WITNESSES[self.recipe.witness]]
+        return judge_steps(
+            energies["voice"],
+            energies["stem"],
+            np.max(chances, axis=0) if chances else np.ones(steps),
+            step_frames=step_frames,
+            num_frames=num_frames,
+            limits=self.limits,
+        )
+
+    def _written(self, path: Path, spool: Spool, judged: Cleaning, names: Mapping[str, str]) -> dict[str, Any]:
+        """Write the cleaned stem and what was removed; the measures of the first."""
+        info = probe(path)
+        fade_frames = round(self.recipe.fade_s * info.sample_rate)
+        meter = StemMeter(info.sample_rate, info.channels)
+        position = 0
+        shape = (info.num_frames, info.sample_rate, info.channels, self.recipe.bit_depth)
+        with contextlib.ExitStack() as stack:
+            puts = {kind: stack.enter_context(encoding(self.out / name, *shape)) for kind, name in names.items()}
+            for stem, voice in in_step([_finite(path), spool.blocks()]):
+                _, removed = subtract(stem, voice, judged.cleaned, position, fade_frames)
+                # what is removed lies on the grid of the file, so that the two sum exactly
+                removed = quantise(removed, self.recipe.bit_depth)
+                cleaned = stem - removed
+                puts["audio"](cleaned)
+                puts["removed"](removed)
+                meter.add(cleaned)
+                position += stem.shape[1]
+        return _measures(meter, info.channels)
+
+    def _mix(self, song_id: str) -> None:
+        """A mixture loses what its stems have lost."""
+        row = self.corpus.song(song_id)[MIXTURE]
+        names = [self._removed(song_id, stem) for stem in self.changed[song_id]]
+        if not names:
+            return
+        path = self.corpus.path_of(row)
+        info = probe(path)
+        meter = StemMeter(info.sample_rate, info.channels)
+        name = f"audio/{song_id}/{MIXTURE}.{self.recipe.audio_format}"
+        shape = (info.num_frames, info.sample_rate, info.channels, self.recipe.bit_depth)
+        with encoding(self.out / name, *shape) as put:
+            for mixture, *removed in in_step([_finite(path), *(blocks(self.out / name) for name in names)]):
+                cleaned = mixture - np.sum(removed, axis=0, dtype=np.float32)
+                put(cleaned)
+                meter.add(cleaned)
+        self.done[song_id, MIXTURE] = {"measures": _measures(meter, info.channels)}
+        self.changed[song_id].append(MIXTURE)
+
+    def link(self) -> None:
+        """The audio that stays as it is, beside what was cleaned; what no song has any more is removed."""
+        kept = set()
+        for number, song_id in enumerate(self.songs, 1):
+            changed = self.changed[song_id]
+            for stem, row in self.corpus.song(song_id).items():
+                path = self._path(song_id, stem)
+                kept.add(path)
+                if stem in changed:
+                    kept.add(self._removed(song_id, stem))
+                    continue
+                source, target = self.corpus.path_of(row), self.out / path
+                if not (target.exists() and target.samefile(source)):
+                    take_file(source, target, link=self.recipe.audio == "link")
+            self.progress("link", number, len(self.songs), 0)
+        remove_stale(self.out, _written_files(self.out), kept)
+
+    def _removed(self, song_id: str, stem: str) -> str:
+        return f"removed/{song_id}/{stem}.{self.recipe.audio_format}"
+
+    def _path(self, song_id: str, stem: str) -> str:
+        """Where a stem lies in the new corpus."""
+        if stem in self.changed[song_id]:
+            return f"audio/{song_id}/{stem}.{self.recipe.audio_format}"
+        row = self.corpus.song(song_id)[stem]
+        return own_path(row["root"], row["path"])
+
+    def write(self) -> None:
+        """Tables, the stems table last: its existence means that the corpus is complete."""
+        stems = self.corpus.stems[self.corpus.stems["song_id"].isin(self.songs)].copy()
+        rows: list[dict[str, Any]] = []
+        for found in stems.astype(object).where(stems.notna(), None).to_dict("records"):
+            row = {str(name): value for name, value in found.items()}
+            song_id, stem = row["song_id"], row["stem"]
+            path = self._path(song_id, stem)
+            if stem in self.changed[song_id]:
+                parents = json.dumps([f"{song_id}/{stem}"], ensure_ascii=False)
+                row |= {
+                    "provenance": "cleaned",
+                    "method": f"{self.separator.name} {self.separator.identity}",
+                    "parents": row["parents"] or parents,
+                    "content_id": content_id(self.out / path),
+                    "audit": "unheard",
+                    **self.done[song_id, stem]["measures"],
+                }
+            rows.append(row | {"root": CORPUS_ROOT, "path": path})
+        tables = {"stems": frame_of("stems", rows), "cleaned": self._cleaned_table()}
+        clips = self._clips(stems)
+        if clips is not None:
+            tables["clips"] = clips
+        for name in ("pairs", "tracks"):
+            if (table := getattr(self.corpus, name)) is not None:
+                tables[name] = table
+        self.hours["kept"] = self._hours()
+        verdicts = Counter(found["verdict"] for (_, stem), found in self.done.items() if stem != MIXTURE)
+        inputs = [found["content_id"] for (_, stem), found in self.done.items() if stem != MIXTURE]
+        self.save(inputs, tables, separator=self.separator.name, verdicts=dict(verdicts))
+
+    def _cleaned_table(self) -> pd.DataFrame:
+        rows = [
+            {
+                "song_id": song_id,
+                "stem": stem,
+                **{name: found[name] for name in ("verdict", "voice_db", "cleaned_fraction", "damaged_fraction")},
+                "cleaned": json.dumps(found["cleaned"]),
+                "damaged": json.dumps(found["damaged"]),
+                "removed_path": self._removed(song_id, stem) if stem in self.changed[song_id] else None,
+            }
+            for (song_id, stem), found in sorted(self.done.items())
+            if stem != MIXTURE
+        ]
+        return frame_of("cleaned", rows)
+
+    def _clips(self, stems: pd.DataFrame) -> pd.DataFrame | None:
+        """The source's clips but those that touch a damaged part; without any, what lies between such parts."""
+        damaged: dict[str, list[tuple[int, int]]] = {song_id: [] for song_id in self.songs}
+        for (song_id, stem), found in self.done.items():
+            if song_id in damaged and stem != MIXTURE:
+                damaged[song_id] += [(first, end) for first, end in found["damaged"]]
+        clips = self.corpus.clips
+        if clips is not None:
+            ends = clips["start_frame"] + clips["num_frames"]
+            touched = [
+                any(first < end and start < last for first, last in damaged.get(song_id, []))
+                for song_id, start, end in zip(clips["song_id"], clips["start_frame"], ends, strict=True)
+            ]
+            return clips[clips["song_id"].isin(self.songs) & ~np.array(touched, dtype=bool)]
+        if not any(damaged.values()):
+            return None
+        rows = []
+        for key, song in stems.groupby("song_id", sort=False):
+            song_id = str(key)
+            first = song.iloc[0]
+            num_frames = int(song["num_frames"].min())
+            least = round(self.recipe.min_clip_s * int(first["sample_rate"]))
+            for start_frame, end_frame in free_spans(damaged[song_id], num_frames, least):
+                rows.append(
+                    {
+                        "clip_id": f"{song_id}@{start_frame}",
+                        "song_id": song_id,
+                        "start_frame": start_frame,
+                        "num_frames": end_frame - start_frame,
+                        **{name: first[name] for name in ("split", "genre", "artist")},
+                    }
+                )
+        return frame_of("clips", rows) if rows else empty_table("clips")
+
+
+class _Ear:
+    """What is kept of audio that was heard once: its levels, and itself as the witness takes it."""
+
+    def __init__(self, sample_rate: int, channels: int, step_frames: int) -> None:
+        self._meter = LevelMeter(sample_rate, channels, step_frames)
+        self._resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32")
+        self._mono: list[Audio] = []
+        self._step_s = step_frames / sample_rate
+
+    def add(self, block: Audio) -> None:
+        self._meter.add(block)
+        self._mono.append(self._resampler.resample_chunk(block.mean(axis=0)))
+
+    @property
+    def energies(self) -> Any:
+        return self._meter.curve.energies
+
+    def probability(self, steps: int) -> Any:
+        """Of a voice, for each step of the levels; the witness's steps are as long but for rounding."""
+        mono = np.concatenate([*self._mono, self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)])
+        chances = voice_probability(mono[np.newaxis], SAMPLE_RATE)
+        if not len(chances):
+            return np.zeros(steps)
+        middles = ((np.arange(steps) + 0.5) * self._step_s / STEP_S).astype(int)
+        return chances[np.minimum(middles, len(chances) - 1)]
+
+
+_WITNESSES = {"stem": ("stem",), "voice": ("voice",), "either": ("stem", "voice"), "none": ()}
+
+
+def _voices(separator: Separator, names: tuple[str, ...] | None) -> list[int]:
+    """The numbers of the separator's sources that are voices."""
+    sources = separator.sources
+    for name in names or ():
+        if name not in sources:
+            raise RecipeError(
+                f"field 'voices' names '{name}'{did_you_mean(name, sources)}: {separator.name} gives "
+                f"{', '.join(sources)}"
+            )
+    found = [number for number, name in enumerate(sources) if (name in names if names else is_voice_stem(name))]
+    if not found:
+        raise RecipeError(f"{separator.name} gives {', '.join(sources)}, no voice by its name; name it in 'voices'")
+    return found
+
+
+def _refuse_nested(out: Path, source: Path) -> None:
+    inner, outer = out.resolve(), source.resolve()
+    if inner == outer or inner in outer.parents or outer in inner.parents:
+        raise BuildError(f"{out}: lies in {source}, or that in it; choose a folder beside the corpus")
+
+
+def _finite(path: Path) -> Iterator[Audio]:
+    for block in blocks(path):
+        if not np.isfinite(block).all():
+            raise AudioError(f"{path}: holds NaN or infinite samples; write the file again")
+        yield block
+
+
+def _measures(meter: StemMeter, channels: int) -> dict[str, float | None]:
+    """Columns of the stems table, whose RMS is a channel's mean."""
+    found = meter.measures
+    return {
+        "rms": plain(found.rms / math.sqrt(channels)),
+        "loudness_lufs": plain(found.loudness_lufs) if found.rms else None,
+        "active_fraction": plain(1 - found.silent_fraction),
+    }
+
+
+def _written_files(out: Path) -> list[str]:
+    """Stems, and what was removed from them. A person's own notes are left out."""
+    return sorted(
+        path.relative_to(out).as_posix()
+        for folder in ("audio", "removed")
+        for path in (out / folder).rglob("*")
+        if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES
+    )
