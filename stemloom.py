@@ -12,6 +12,7 @@
     stemloom pack BUILD                             plain samples beside a build, to train without decoding
     stemloom train RECIPE --from CORPUS... --out RUN                a separator, from mixtures drawn on the fly
     stemloom separate FILES... --model M --out FOLDER               stems of files of any length
+    stemloom clean CORPUS --stems music,effects --separator M --out CLEAN    a corpus without voices in these stems
     stemloom evaluate MODEL --on CORPUS --out FOLDER                how good a separator is, with a page
     stemloom mushra NAME=MODEL... --on CORPUS --out FOLDER          a listening test of separators
     stemloom check BUILD                            validate a build
@@ -24,6 +25,7 @@ an export starts anew).
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import logging
@@ -55,6 +57,7 @@ from builders.recipe import (
     RECIPES,
     CardRecipe,
     CatalogRecipe,
+    CleanRecipe,
     CurateRecipe,
     ExportRecipe,
     ImportRecipe,
@@ -682,6 +685,65 @@ def separate(
         table.add_row(f"rejected: {stage}", f"{len(rows)} {reason}")
     console.print(table)
     return 0 if done.files else 1
+
+
+@app.command
+def clean(
+    corpus: Path,
+    /,
+    *,
+    separator: str,
+    out: Path,
+    config: Config = None,
+    device: Device = "auto",
+    overlap: Annotated[float, Parameter(help="Of neighbouring segments, 0 to below 1.")] = 0.25,
+    shifts: Annotated[int, Parameter(help="Grids of segments that are averaged.")] = 1,
+    batch_size: Annotated[int, Parameter(help="Segments at once.")] = 1,
+    dry_run: DryRun = False,
+    limit: Annotated[
+        int | None,
+        Parameter(help="Only the first songs, sorted by id.", validator=validators.Number(gte=1)),
+    ] = None,
+    table_format: TableFormat = "parquet",
+    recipe: Annotated[CleanRecipe, _FLAGS],
+) -> int:
+    """Take voices out of stems that should have none: a new corpus beside the old one.
+
+    Parameters
+    ----------
+    corpus
+        The folder of a finished build or import; it is left as it is.
+    separator
+        bundled:vocals, checkpoint:PATH, "2*checkpoint:A + checkpoint:B", or a YAML file: as for `separate`.
+    out
+        The new corpus' folder. The same command resumes a run that was stopped.
+    """
+    from builders.clean import CleanBuilder
+    from separators.loading import load_separator
+
+    loaded = load_separator(
+        separator, device=_device(device), overlap=overlap, shifts=shifts, batch_size=batch_size
+    )
+    builder = CleanBuilder(out, loaded, recipe, table_format, limit)
+    if dry_run:
+        stems = builder.plan(corpus)
+        console.print(f"{corpus}: {stems} stems would be cleaned into {out}")
+        return 0
+    with _progress() as progress:
+        cleaned = dataclasses.replace(builder, progress=progress).build(corpus)
+    table = _summary(f"{out}")
+    found = cleaned.cleaned
+    assert found is not None
+    assert cleaned.rejected is not None
+    for verdict, rows in found.groupby("verdict"):
+        heard = rows["voice_db"].median()
+        level = "" if verdict == "kept" else f" (voices at {_decibels(float(heard))}, median)"
+        table.add_row(str(verdict), f"{len(rows)} stems{level}")
+    table.add_row("songs", f"{cleaned.stems['song_id'].nunique()}")
+    for (stage, reason), rows in cleaned.rejected.groupby(["stage", "reason"]):
+        table.add_row(f"left out: {stage}", f"{len(rows)} {reason}")
+    console.print(table)
+    return 0
 
 
 @app.command

@@ -23,12 +23,13 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import soxr
 
@@ -55,7 +56,7 @@ from separators.resampling import Resampled
 from separators.separator import Separator
 from separators.streams import Spool, forked, in_step
 
-__all__ = ["CleanBuilder"]
+__all__ = ["CleanBuilder", "HeardStem", "hear_stem"]
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +130,25 @@ class CleanBuilder:
             run.write()
         return Corpus.open(self.out)
 
+    def plan(self, folder: Path) -> int:
+        """Find what `build` would do, and write nothing.
+
+        Parameters
+        ----------
+        folder : Path
+
+        Returns
+        -------
+        int
+            Stems that would be cleaned.
+
+        Raises
+        ------
+        TableError, RecipeError
+            As for `build`.
+        """
+        return len(_Run(self, folder).works())
+
 
 class _Run(Run):
     def __init__(self, builder: CleanBuilder, folder: Path) -> None:
@@ -165,14 +185,18 @@ class _Run(Run):
         for path in (self.out / "removed").rglob(f"{TEMPORARY_PREFIX}*"):
             path.unlink(missing_ok=True)
 
-    def clean(self) -> None:
-        """Every stem that the recipe names, and then the mixtures of songs that changed."""
-        works = [
+    def works(self) -> list[tuple[str, str]]:
+        """Songs and their stems that the recipe names."""
+        return [
             (song_id, stem)
             for song_id in self.songs
             for stem in self.corpus.song(song_id)
             if stem in self.recipe.stems
         ]
+
+    def clean(self) -> None:
+        """Every stem that the recipe names, and then the mixtures of songs that changed."""
+        works = self.works()
         start = time.monotonic()
         left: set[str] = set()
         self.progress("clean", 0, len(works), 0)
@@ -248,33 +272,14 @@ class _Run(Run):
         return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
 
     def _judged(self, path: Path, spool: Spool) -> Cleaning:
-        """Hear a stem once: the separator's estimate goes to the spool, levels and witnesses to the judge."""
-        info = probe(path)
-        step_frames = round(STEP_S * info.sample_rate)
-        separator = Resampled(self.separator, info.sample_rate, info.channels)
-        ears = {name: _Ear(info.sample_rate, info.channels, step_frames) for name in ("stem", "voice")}
-        heard, separated = forked(_finite(path), 2)
-        voice = (block[self.voices].sum(axis=0) for block in separator.stream(separated))
-        num_frames = 0
-        for stem_block, voice_block in in_step([heard, voice]):
-            if not np.isfinite(voice_block).all():
-                raise AudioError(
-                    f"{path}: {separator.name} gives NaN or infinity after frame {num_frames}; look at the audio "
-                    "there, or at the weights"
-                )
-            ears["stem"].add(stem_block)
-            ears["voice"].add(voice_block)
-            spool.put(voice_block)
-            num_frames += stem_block.shape[1]
-        energies = {name: ear.energies for name, ear in ears.items()}
-        steps = len(energies["stem"])
-        chances = [ears[name].probability(steps) for name in _WITNESSES[self.recipe.witness]]
+        heard = hear_stem(path, self.separator, self.voices, spool)
+        chances = [heard.chances[name] for name in _WITNESSES[self.recipe.witness]]
         return judge_steps(
-            energies["voice"],
-            energies["stem"],
-            np.max(chances, axis=0) if chances else np.ones(steps),
-            step_frames=step_frames,
-            num_frames=num_frames,
+            heard.voice,
+            heard.stem,
+            np.max(chances, axis=0) if chances else np.ones(len(heard.stem)),
+            step_frames=heard.step_frames,
+            num_frames=heard.num_frames,
             limits=self.limits,
         )
 
@@ -425,6 +430,75 @@ class _Run(Run):
         return frame_of("clips", rows) if rows else empty_table("clips")
 
 
+@dataclass(frozen=True)
+class HeardStem:
+    """What is heard of a stem, step by step.
+
+    Attributes
+    ----------
+    voice, stem : np.ndarray [shape=(steps,)]
+        Energies of the separator's estimate and of the stem.
+    chances : dict of str to np.ndarray [shape=(steps,)]
+        Probability of a voice in the `stem`, and in the estimate, `voice`.
+    step_frames, num_frames : int
+        Of a step, and in all.
+    """
+
+    voice: npt.NDArray[np.float64]
+    stem: npt.NDArray[np.float64]
+    chances: dict[str, npt.NDArray[np.float32]]
+    step_frames: int
+    num_frames: int
+
+
+def hear_stem(path: Path, separator: Separator, voices: Sequence[int], spool: Spool) -> HeardStem:
+    """Hear a stem once, by a separator and by the witness of voices.
+
+    Parameters
+    ----------
+    path : Path
+    separator : Separator
+        Of any rate and channels.
+    voices : sequence of int
+        Which of its sources are voices.
+    spool : Spool
+        Gets their sum, block by block.
+
+    Returns
+    -------
+    HeardStem
+
+    Raises
+    ------
+    AudioError
+        The file cannot be read, or the separator gives NaN, or more or fewer frames.
+    """
+    info = probe(path)
+    step_frames = round(STEP_S * info.sample_rate)
+    ears = {name: _Ear(info.sample_rate, info.channels, step_frames) for name in ("stem", "voice")}
+    fitted = Resampled(separator, info.sample_rate, info.channels)
+    heard, separated = forked(_finite(path), 2)
+    estimate = (block[voices].sum(axis=0) for block in fitted.stream(separated))
+    num_frames = 0
+    for stem, voice in in_step([heard, estimate]):
+        if not np.isfinite(voice).all():
+            raise AudioError(
+                f"{path}: {separator.name} gives NaN or infinity after frame {num_frames}; look at the audio "
+                "there, or at the weights"
+            )
+        ears["stem"].add(stem)
+        ears["voice"].add(voice)
+        spool.put(voice)
+        num_frames += stem.shape[1]
+    return HeardStem(
+        ears["voice"].energies,
+        ears["stem"].energies,
+        {name: ear.probability() for name, ear in ears.items()},
+        step_frames,
+        num_frames,
+    )
+
+
 class _Ear:
     """What is kept of audio that was heard once: its levels, and itself as the witness takes it."""
 
@@ -439,15 +513,16 @@ class _Ear:
         self._mono.append(self._resampler.resample_chunk(block.mean(axis=0)))
 
     @property
-    def energies(self) -> Any:
+    def energies(self) -> npt.NDArray[np.float64]:
         return self._meter.curve.energies
 
-    def probability(self, steps: int) -> Any:
+    def probability(self) -> npt.NDArray[np.float32]:
         """Of a voice, for each step of the levels; the witness's steps are as long but for rounding."""
+        steps = len(self.energies)
         mono = np.concatenate([*self._mono, self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)])
         chances = voice_probability(mono[np.newaxis], SAMPLE_RATE)
         if not len(chances):
-            return np.zeros(steps)
+            return np.zeros(steps, np.float32)
         middles = ((np.arange(steps) + 0.5) * self._step_s / STEP_S).astype(int)
         return chances[np.minimum(middles, len(chances) - 1)]
 

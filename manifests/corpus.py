@@ -93,6 +93,11 @@ class Corpus:
         return self._optional("clips")
 
     @functools.cached_property
+    def cleaned(self) -> pd.DataFrame | None:
+        """The table of what a cleaning found, validated; None when there is none."""
+        return self._optional("cleaned")
+
+    @functools.cached_property
     def rejected(self) -> pd.DataFrame | None:
         """The table of what was left out, validated; None when there is none."""
         return self._optional("rejected")

@@ -20,8 +20,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["NetworkSeparator", "Window", "overlap_add", "segment_weights"]
 
 Window: TypeAlias = Literal["triangle", "hann", "flat"]
+
+log = logging.getLogger(__name__)
 
 # Raised whenever the same weights and settings come to give other audio.
 _VERSION = 1
@@ -161,7 +165,7 @@ class NetworkSeparator:
     segment_frames : int, optional
         Of the network by default.
     batch_size : int
-        Segments that the network gets at once.
+        Segments that the network gets at once; fewer where the device's memory does not hold them.
     device : str
         As torch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
 
@@ -184,6 +188,8 @@ class NetworkSeparator:
     segment_frames: int | None = None
     batch_size: int = 1
     device: str = "cpu"
+    # the batches that the device's memory holds
+    _most: list[int] = field(default_factory=lambda: [sys.maxsize], init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
@@ -234,7 +240,8 @@ class NetworkSeparator:
         Raises
         ------
         AudioError
-            The mixture has other channels or no frames, or the network gives NaN or infinity.
+            The mixture has other channels or no frames, the network gives NaN or infinity, or the device's memory
+            does not hold a single segment.
         """
         self.network.to(self.device).eval()
         mixture = checked(blocks, self.channels, self.name)
@@ -268,8 +275,30 @@ class NetworkSeparator:
     def _separated(self, segments: Audio, start: int) -> Audio:
         import torch
 
-        with torch.inference_mode():
-            sources = self.network(torch.from_numpy(segments).to(self.device)).float().cpu().numpy()
+        most = self._most[0]
+        if len(segments) > most:
+            starts = range(0, len(segments), most)
+            parts = [self._separated(segments[at : at + most], start + at * self._hop) for at in starts]
+            return np.concatenate(parts)
+        try:
+            with torch.inference_mode():
+                sources = self.network(torch.from_numpy(segments).to(self.device)).float().cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            if len(segments) == 1:
+                raise AudioError(
+                    f"{self.name}: the memory of {self.device} does not hold a segment of "
+                    f"{self._segment / self.sample_rate:.1f} s ({str(error).splitlines()[0]}); take another "
+                    "device, or a smaller network"
+                ) from error
+            self._most[0] = len(segments) // 2
+            log.warning("%s: %s holds fewer than %d segments at once", self.name, self.device, len(segments))
+        else:
+            return self._checked(sources, start)
+        # out of the handler, which holds on to the memory
+        torch.cuda.empty_cache()
+        return self._separated(segments, start)
+
+    def _checked(self, sources: Audio, start: int) -> Audio:
         if not np.isfinite(sources).all():
             raise AudioError(
                 f"{self.name}: gives NaN or infinity for the audio from {max(0, start) / self.sample_rate:.2f} s "

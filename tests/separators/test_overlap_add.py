@@ -164,6 +164,27 @@ def test_nan_out_of_a_network_names_separator_and_time() -> None:
         separate(stream, mixture)
 
 
+class Crammed(Echo):
+    """Has memory for so many segments only."""
+
+    holds = 2
+
+    def forward(self, mixture: torch.Tensor) -> torch.Tensor:
+        if len(mixture) > self.holds:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return super().forward(mixture)
+
+
+def test_a_full_memory_gets_fewer_segments_and_the_same_sources() -> None:
+    mixture = audio(1000)
+    crammed = separator(network=Crammed(), batch_size=7)
+    np.testing.assert_array_equal(separate(crammed, mixture)[:2], separate(separator(batch_size=7), mixture)[:2])
+    assert max(shape[0] for shape in crammed.network.seen) <= 2
+    crammed.network.holds = 0
+    with pytest.raises(AudioError, match=r"memory of cpu does not hold a segment of 0\.6 s \(CUDA out of memory"):
+        separate(crammed, mixture)
+
+
 def test_a_mixture_that_does_not_fit_is_refused() -> None:
     with pytest.raises(AudioError, match=r"shape \(2, frames\), not \(1, 50\)"):
         separate(separator(), audio(50, 1))
