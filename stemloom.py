@@ -118,6 +118,28 @@ Corpora = Annotated[
     Parameter(name="--from", help="Folders of finished corpora.", negative="", consume_multiple=True),
 ]
 
+
+@dataclasses.dataclass(frozen=True)
+class _Separating:
+    """How separators work: flags of all commands that have one."""
+
+    device: Device = "auto"
+    overlap: Annotated[float, Parameter(help="Of neighbouring segments, 0 to below 1.")] = 0.25
+    shifts: Annotated[int, Parameter(help="Grids of segments that are averaged.")] = 1
+    batch_size: Annotated[int, Parameter(help="Segments at once.")] = 1
+    allow_downloads: Annotated[
+        bool, Parameter(negative="", help="Fetch weights that are addresses with their sha256, or known names.")
+    ] = False
+
+    def load(self, what: str) -> Separator:
+        from separators.loading import load_separator
+
+        return load_separator(what, **dataclasses.asdict(self) | {"device": _device(self.device)})
+
+
+Separating = Annotated[_Separating, Parameter(name="*")]
+_SEPARATING = _Separating()
+
 # a flag that is given twice would silently win over the first where it is nested
 _FLAGS = Parameter(name="*", negative_iterable="", allow_repeating=False, consume_multiple=True)
 
@@ -646,10 +668,7 @@ def separate(
     *,
     model: str,
     out: Path,
-    device: Device = "auto",
-    overlap: Annotated[float, Parameter(help="Of neighbouring segments, 0 to below 1.")] = 0.25,
-    shifts: Annotated[int, Parameter(help="Grids of segments that are averaged.")] = 1,
-    batch_size: Annotated[int, Parameter(help="Segments at once.")] = 1,
+    separating: Separating = _SEPARATING,
     dry_run: DryRun = False,
     limit: Limit = None,
     recipe: Annotated[SeparationRecipe, _FLAGS] = _SEPARATION_DEFAULTS,
@@ -661,14 +680,14 @@ def separate(
     inputs
         Audio files, or one folder of them.
     model
-        bundled:vocals, checkpoint:PATH, baseline:centre, "2*checkpoint:A + checkpoint:B", or a YAML file.
+        bundled:vocals, checkpoint:PATH, demucs:NAME, mdx-onnx:PATH, roformer:PATH, python:MODULE:NAME, command:...,
+        baseline:centre, "2*checkpoint:A + checkpoint:B", or a YAML file.
     out
         A folder for each file, with a file for each source. The same command resumes what was stopped.
     """
     from builders.separation import plan_separation, separate_files
-    from separators.loading import load_separator
 
-    separator = load_separator(model, device=_device(device), overlap=overlap, shifts=shifts, batch_size=batch_size)
+    separator = separating.load(model)
     files = inputs[0] if len(inputs) == 1 else list(inputs)
     if dry_run:
         plan = plan_separation(files, separator, out, recipe, limit=limit)
@@ -695,10 +714,7 @@ def clean(
     separator: str,
     out: Path,
     config: Config = None,
-    device: Device = "auto",
-    overlap: Annotated[float, Parameter(help="Of neighbouring segments, 0 to below 1.")] = 0.25,
-    shifts: Annotated[int, Parameter(help="Grids of segments that are averaged.")] = 1,
-    batch_size: Annotated[int, Parameter(help="Segments at once.")] = 1,
+    separating: Separating = _SEPARATING,
     dry_run: DryRun = False,
     limit: Annotated[
         int | None,
@@ -714,17 +730,13 @@ def clean(
     corpus
         The folder of a finished build or import; it is left as it is.
     separator
-        bundled:vocals, checkpoint:PATH, "2*checkpoint:A + checkpoint:B", or a YAML file: as for `separate`.
+        As for 'stemloom separate': bundled:vocals, demucs:NAME, "2*checkpoint:A + checkpoint:B" ...
     out
         The new corpus' folder. The same command resumes a run that was stopped.
     """
     from builders.clean import CleanBuilder
-    from separators.loading import load_separator
 
-    loaded = load_separator(
-        separator, device=_device(device), overlap=overlap, shifts=shifts, batch_size=batch_size
-    )
-    builder = CleanBuilder(out, loaded, recipe, table_format, limit)
+    builder = CleanBuilder(out, separating.load(separator), recipe, table_format, limit)
     if dry_run:
         stems = builder.plan(corpus)
         console.print(f"{corpus}: {stems} stems would be cleaned into {out}")
@@ -777,9 +789,7 @@ def evaluate(
         Parameter(help="BSSEval v4: by museval, or the same with bounded memory."),
     ] = None,
     sweep: Annotated[bool, Parameter(help="Also SDR against the mixture's loudness.", negative="")] = False,
-    device: Device = "auto",
-    overlap: Annotated[float, Parameter(help="Of neighbouring segments, 0 to below 1.")] = 0.25,
-    batch_size: Annotated[int, Parameter(help="Segments at once.")] = 1,
+    separating: Separating = _SEPARATING,
 ) -> int:
     """Measure a separator on a corpus, and write a page with players.
 
@@ -794,12 +804,8 @@ def evaluate(
     """
     from builders.report.evaluation import write_evaluation_page
     from manifests.corpus import Corpus
-    from separators.loading import load_separator
     from training.evaluation import evaluate as run_evaluation
     from training.measurement import EvaluationSettings
-
-    def load(what: str) -> Separator:
-        return load_separator(what, device=_device(device), overlap=overlap, batch_size=batch_size)
 
     named = dict(target.partition("=")[::2] for target in targets)
     settings = EvaluationSettings(
@@ -813,7 +819,12 @@ def evaluate(
     )
     with _progress() as progress:
         found = run_evaluation(
-            load(model), Corpus.open(on), out, settings, beside=[load(what) for what in beside], progress=progress
+            separating.load(model),
+            Corpus.open(on),
+            out,
+            settings,
+            beside=[separating.load(what) for what in beside],
+            progress=progress,
         )
     page = write_evaluation_page(out)
     songs = found.summary[(found.summary["per"] == "song") & found.summary["score"].isin(["sdr_db", "si_sdr_db"])]
@@ -847,7 +858,7 @@ def mushra(
     limit: Annotated[int | None, Parameter(help="Only so many songs.", validator=validators.Number(gte=1))] = None,
     length_s: Annotated[float, Parameter(help="Of an excerpt.", validator=validators.Number(gt=0))] = 10.0,
     attenuation_db: Annotated[float, Parameter(help="Of the background, in the reference.")] = 12.0,
-    device: Device = "auto",
+    separating: Separating = _SEPARATING,
 ) -> int:
     """Write a listening test of separators that enhance dialogue, as a webMUSHRA experiment.
 
@@ -861,14 +872,13 @@ def mushra(
         The folder for the configuration and the audio; copy what is in it into webMUSHRA's.
     """
     from manifests.corpus import Corpus
-    from separators.loading import load_separator
     from training.listening import RemixSettings, write_listening_test
     from training.trials import listening_items
 
     named = dict(model.partition("=")[::2] for model in models)
     if len(named) != len(models) or not all(named.values()):
         raise RecipeError(f"models are {', '.join(models)}: write NAME=MODEL, each of another name")
-    separators = {name: load_separator(what, device=_device(device)) for name, what in named.items()}
+    separators = {name: separating.load(what) for name, what in named.items()}
     corpus = Corpus.open(on)
     items = list(listening_items(corpus, separators, target=target, split=split, limit=limit, length_s=length_s))
     config = write_listening_test(out, test_id, items, RemixSettings(attenuation_db=attenuation_db))
@@ -1063,12 +1073,11 @@ def _decibels(value: float | None, unit: str = " dB") -> str:
 
 def _separate_by(what: str, mix: MixRecipe, device: str) -> Separate:
     """What takes the target out that a mixing recipe removes, for `augment.render`."""
-    from separators.loading import load_separator
     from separators.separator import separate as separate_whole
 
     if mix.remove is None:
         raise RecipeError("--separator is given, and the mixing recipe removes no target: leave one of them out")
-    separator = load_separator(what, device=_device(device))
+    separator = _Separating(device=device).load(what)
     number = separator.sources.index(mix.remove.target) if mix.remove.target in separator.sources else None
     if number is None or (separator.sample_rate, separator.channels) != (mix.sample_rate, mix.channels):
         raise RecipeError(

@@ -524,7 +524,7 @@ class _Ear:
         if not len(chances):
             return np.zeros(steps, np.float32)
         middles = ((np.arange(steps) + 0.5) * self._step_s / STEP_S).astype(int)
-        return chances[np.minimum(middles, len(chances) - 1)]
+        return np.asarray(chances[np.minimum(middles, len(chances) - 1)])
 
 
 _WITNESSES = {"stem": ("stem",), "voice": ("voice",), "either": ("stem", "voice"), "none": ()}

@@ -9,6 +9,7 @@ resampling      one for audio of other rates and channels
 streams         blocks cut alike, read by several, kept on disk
 baselines       separators without weights
 weights         networks on disk: safetensors with the config inside
+pretrained      other people's: Demucs, MDX-Net, RoFormers, programs, Python objects
 
 network         what all networks have in common: sources, rates, settings that go with the weights
 stft            audio to spectra and back, any length

@@ -6,6 +6,11 @@ One line of text is enough for most::
     bundled:vocals                                             one that comes with stemloom
     baseline:centre                                            one without weights: identity, centre, hpss
     baseline:identity=speech,music,effects                     with sources of these names
+    demucs:htdemucs                                            Demucs: a released name, or the path of its weights
+    mdx-onnx:Kim_Vocal_2.onnx                                  an MDX-Net, as Ultimate Vocal Remover shares them
+    roformer:model.ckpt                                        a BS- or Mel-Band RoFormer, its YAML beside it
+    python:package.module:separator                            an object, or a function that makes one
+    command:sources=vocals,rest ./separate {input} {output}    another program, which writes a file for each source
     10*checkpoint:a.safetensors + 4*checkpoint:b.safetensors   a weighted mean
     cinematic.yaml                                             a file with more
 
@@ -66,6 +71,8 @@ class LoadOptions:
     window : {'triangle', 'hann', 'flat'}
     batch_size : int
         As for `NetworkSeparator`.
+    allow_downloads : bool
+        Whether weights that are addresses may be fetched.
     folder : Path
         That relative paths are relative to.
     """
@@ -75,6 +82,7 @@ class LoadOptions:
     shifts: int = 1
     window: Window = "triangle"
     batch_size: int = 1
+    allow_downloads: bool = False
     folder: Path = Path()
 
 
@@ -147,6 +155,7 @@ def load_separator(
     shifts: int = 1,
     window: Window = "triangle",
     batch_size: int = 1,
+    allow_downloads: bool = False,
 ) -> Separator:
     """A separator out of a line of text, a mapping or a YAML file.
 
@@ -164,6 +173,9 @@ def load_separator(
         Weights within a segment.
     batch_size : int
         Segments that a network gets at once.
+    allow_downloads : bool
+        Weights given as an address, or as a name that somebody else's package knows an address of, are fetched, if
+        their hash is known. What was fetched before needs no permission.
 
     Returns
     -------
@@ -179,7 +191,14 @@ def load_separator(
     >>> load_separator("baseline:centre").sources
     ('vocals', 'accompaniment')
     """
-    options = LoadOptions(device=device, overlap=overlap, shifts=shifts, window=window, batch_size=batch_size)
+    options = LoadOptions(
+        device=device,
+        overlap=overlap,
+        shifts=shifts,
+        window=window,
+        batch_size=batch_size,
+        allow_downloads=allow_downloads,
+    )
     if isinstance(what, Mapping):
         return _of_recipe(make_recipe(dict(what), "separator", SeparatorRecipe), options)
     return _of_text(str(what), options)
@@ -301,9 +320,50 @@ def _baseline(rest: str, options: LoadOptions) -> Separator:
     return kinds[kind](name=f"baseline:{rest}", sources=sources)
 
 
+def _demucs(rest: str, options: LoadOptions) -> Separator:
+    from separators.pretrained import demucs
+
+    _require_device(options.device)
+    return demucs.load(rest, options, allow_downloads=options.allow_downloads)
+
+
+def _mdx(rest: str, options: LoadOptions) -> Separator:
+    from separators.pretrained import mdx
+
+    return mdx.load(rest, options, allow_downloads=options.allow_downloads)
+
+
+def _roformer(rest: str, options: LoadOptions) -> Separator:
+    from separators.pretrained import roformer
+
+    _require_device(options.device)
+    return roformer.load(rest, options, allow_downloads=options.allow_downloads)
+
+
+def _program(rest: str, options: LoadOptions) -> Separator:
+    from separators.pretrained import programs
+
+    return programs.load(rest, options)
+
+
+def _object(rest: str, options: LoadOptions) -> Separator:
+    from separators.pretrained import objects
+
+    return objects.load(rest, options)
+
+
 Loader: TypeAlias = Callable[[str, LoadOptions], Separator]
 
 LOADERS: Mapping[str, Loader] = MappingProxyType(
-    {"baseline": _baseline, "bundled": _bundled, "checkpoint": _checkpoint}
+    {
+        "baseline": _baseline,
+        "bundled": _bundled,
+        "checkpoint": _checkpoint,
+        "command": _program,
+        "demucs": _demucs,
+        "mdx-onnx": _mdx,
+        "python": _object,
+        "roformer": _roformer,
+    }
 )
 """What stands before the colon, and what makes a separator of what stands behind it."""

@@ -42,7 +42,7 @@ Window: TypeAlias = Literal["triangle", "hann", "flat"]
 log = logging.getLogger(__name__)
 
 # Raised whenever the same weights and settings come to give other audio.
-_VERSION = 1
+_VERSION = 2
 
 
 def segment_weights(window: Window, segment_frames: int) -> Audio:
@@ -111,15 +111,14 @@ def overlap_add(
     sums = np.zeros(reach, np.float32)
     weight_sums = np.zeros(reach, np.float32)
 
-    def add(starts: list[int]) -> None:
+    def add(starts: list[int], counted_from: int = 0) -> None:
         nonlocal sums
         segments = np.stack([held[:, past + start : past + start + segment_frames] for start in starts])
         results = function(segments, position + starts[0])
         if sums.ndim == 1:
             sums = np.zeros((*results.shape[1:-1], reach), np.float32)
         for start, result in zip(starts, results, strict=True):
-            # The last segment may begin in what was given already.
-            skipped = max(0, -start)
+            skipped = max(0, counted_from - start) if start == starts[-1] else 0
             sums[..., start + skipped : start + segment_frames] += (result * weights)[..., skipped:]
             weight_sums[start + skipped : start + segment_frames] += weights[skipped:]
 
@@ -142,7 +141,9 @@ def overlap_add(
     if held.shape[1] < segment_frames:
         held = np.pad(held, ((0, 0), (0, segment_frames - held.shape[1])))
     last = max(left - segment_frames, -past)
-    add([*range(0, last, hop_frames), last])
+    regular = range(0, last, hop_frames)
+    # The last segment may begin in what was given already, and counts for no frame that a batch of one had given.
+    add([*regular, last], len(regular) * hop_frames)
     yield sums[..., :left] / weight_sums[:left]
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import stemloom
+from builders.recipe import CleanRecipe
 from manifests.corpus import Corpus
 from tests.builders.small_corpora import RATE, write_corpus
 from tests.synthesis import pink_noise, song
+from tests.test_stemloom import Terminal
 
 
 @pytest.fixture
@@ -23,24 +24,49 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "corpus"
 
 
-def test_clean_says_what_it_did(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(capsys)
+
+
+def test_help_lists_every_field_of_the_recipe(run: Terminal) -> None:
+    code, out, err = run("clean", "--help")
+    assert (code, err) == (0, "")
+    for field in CleanRecipe.model_fields:
+        assert f"--{field.replace('_', '-')} " in out.replace("\n", " ")
+
+
+def test_clean_says_what_it_did(run: Terminal, corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "clean"
-    command = ["clean", str(corpus), "--stems", "music", "--separator", "baseline:centre", "--out", str(out)]
-    assert stemloom.main([*command, "--dry-run"]) == 0
-    assert "2 stems would be cleaned" in capsys.readouterr().out
-    assert not out.exists()
-    assert stemloom.main(command) == 0
-    said = capsys.readouterr().out
-    assert "cleaned" in said
+    command = [
+        "clean",
+        corpus,
+        "--stems",
+        "music",
+        "--separator",
+        "baseline:centre",
+        "--witness",
+        "stem",
+        "--out",
+        out,
+    ]
+    code, said, _ = run(*command, "--dry-run")
+    assert (code, out.exists()) == (0, False)
+    assert "2 stems would be cleaned" in said
+    code, said, _ = run(*command)
+    assert code == 0
+    assert "kept" in said
     table = Corpus.open(out).cleaned.set_index("song_id")["verdict"]
     assert table["pure"] == "kept"
     assert table["sung"] != "kept"
-    assert stemloom.main(["check", str(out)]) == 0
+    assert run("check", out)[0] == 0
 
 
-def test_clean_refuses_what_it_cannot_do(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = ["--out", str(tmp_path / "clean")]
-    assert stemloom.main(["clean", str(corpus), "--stems", "drums", "--separator", "baseline:centre", *out]) == 1
-    assert "names 'drums'" in capsys.readouterr().err
-    assert stemloom.main(["clean", str(corpus), "--stems", "music", "--separator", "bundled:voice", *out]) == 1
-    assert "did you mean 'vocals'" in capsys.readouterr().err
+def test_clean_refuses_what_it_cannot_do(run: Terminal, corpus: Path, tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "clean"]
+    code, _, err = run("clean", corpus, "--stems", "drums", "--separator", "baseline:centre", *out)
+    assert code == 2
+    assert "names 'drums'" in err
+    code, _, err = run("clean", corpus, "--stems", "music", "--separator", "bundled:voice", *out)
+    assert code == 2
+    assert "there is vocals" in err

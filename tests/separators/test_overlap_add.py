@@ -139,6 +139,29 @@ def test_how_the_blocks_are_cut_changes_nothing(cuts, batch_size, shifts) -> Non
     np.testing.assert_array_equal(got, separate(stream, mixture))
 
 
+@settings(max_examples=40, deadline=None)
+@given(frames=st.integers(1, 1200), hop=st.integers(20, 64), batch_size=st.integers(2, 9))
+def test_how_many_segments_are_taken_at_once_changes_nothing(frames: int, hop: int, batch_size: int) -> None:
+    mixture = audio(frames)
+    ramp = np.arange(SEGMENT, dtype=np.float32)
+    found = [
+        np.concatenate(
+            [
+                *overlap_add(
+                    iter([mixture]),
+                    lambda segments, start: segments * ramp,
+                    segment_frames=SEGMENT,
+                    hop_frames=hop,
+                    batch_size=size,
+                )
+            ],
+            axis=1,
+        )
+        for size in (1, batch_size)
+    ]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-5)
+
+
 def test_what_is_held_does_not_grow_with_the_audio() -> None:
     stream = separator(batch_size=2, shifts=2)
     taken = given_back = 0
