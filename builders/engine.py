@@ -56,13 +56,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from multiprocessing import parent_process, resource_tracker
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
 from manifests.errors import BuildError, RecipeError, StemloomError
+from manifests.orphans import end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -483,7 +484,7 @@ def _prepare_worker(stage: bytes, max_memory_bytes: int | None, has_stderr: bool
     global _stage, _stage_problem
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # pebble's handler waits for C code to return
-    threading.Thread(target=_die_with_driver, name="die-with-driver", daemon=True).start()
+    end_with_parent()
     _lower_limit(resource.RLIMIT_CORE, 0)
     if max_memory_bytes is not None:
         _lower_limit(resource.RLIMIT_DATA, max_memory_bytes)
@@ -503,14 +504,6 @@ def _quiet_libraries() -> None:
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
-
-
-def _die_with_driver() -> None:
-    # Not PR_SET_PDEATHSIG: that also fires when only the thread that started the worker ends.
-    driver = parent_process()
-    if driver is not None:
-        driver.join()
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _lower_limit(kind: int, limit: int) -> None:

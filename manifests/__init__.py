@@ -11,6 +11,7 @@ crops       many short crops out of many files
 packed      a corpus' audio as plain samples, to be read without decoding
 packing     laying out and writing these
 errors      StemloomError and its leaves
+orphans     workers that end with the process that started them
 installed   which versions of packages are installed
 files       files that appear whole or not at all
 paths       relative POSIX paths that stay under their root

@@ -177,10 +177,12 @@ def _checked(
         )
     if num_frames is None and (delivered == 0 or end < (source.claimed_frames or source.least_frames)):
         promised = source.claimed_frames or source.least_frames
+        # an Ogg file's length is what its last page says, and a copy says the same
+        is_ogg = source.codec in ("vorbis", "opus")
         raise AudioError(
             f"{path}: the decoder delivered {end} frames, and the file's headers promise {max(promised, 1)}; "
             "the file is cut short, damaged, or without a length header: copy it again, or rewrite it with "
-            "'ffmpeg -i IN -c copy OUT'"
+            f"'ffmpeg -i IN {'OUT.flac' if is_ogg else '-c copy OUT'}'"
         )
 
 

@@ -191,7 +191,8 @@ def _libsndfile_chunks(
         except soundfile.LibsndfileError as error:
             raise AudioError(
                 f"{path}: decoding failed after frame {position} ({error.error_string or error}); "
-                "the file is cut short or damaged: copy or download it again"
+                "the file is cut short or damaged: copy or download it again, or, if it plays to its end "
+                "elsewhere, rewrite it with 'ffmpeg -i IN OUT.flac'"
             ) from error
 
     return chunks

@@ -23,6 +23,7 @@ from augment.recipe import MixRecipe
 from augment.render import Separate
 from manifests.corpus import Corpus
 from manifests.errors import RecipeError
+from manifests.orphans import end_with_parent
 from manifests.packed import PACKED, PackedCorpus
 from training.recipe import TrainRecipe
 
@@ -133,7 +134,7 @@ class Mixtures:
             batch_size=None,
             num_workers=self.workers,
             multiprocessing_context="spawn" if self.workers else None,
-            worker_init_fn=_leave_interrupts,
+            worker_init_fn=_prepare_worker,
             pin_memory=torch.cuda.is_available(),
             # what it would draw of torch's own generator, a run that goes on would draw at another step
             generator=torch.Generator(),
@@ -174,6 +175,7 @@ def _pool(mix: MixRecipe, corpora: Mapping[str, Corpus]) -> Pool:
     )
 
 
-def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C goes to all processes; the one that trains ends the others."""
+def _prepare_worker(worker: int) -> None:
+    """Ctrl-C goes to all processes; the one that trains ends the others, and takes them along when it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
