@@ -186,6 +186,10 @@ class _Curation(Selection):
             checked_shares(recipe.shares, "field 'shares'")
         if recipe.per_song == "one" and recipe.hop_s is not None:
             raise RecipeError(f"field 'hop_s' is {recipe.hop_s}, and one clip per song has no hop; leave it out")
+        if recipe.per_song == "one" and recipe.within == "pure":
+            raise RecipeError(
+                "field 'within' is 'pure', and one clip per song is cut from whole songs; leave one out"
+            )
         if recipe.test_clips is not None and "test" not in (recipe.shares or recipe.hours or {}):
             raise RecipeError(
                 f"field 'test_clips' is {recipe.test_clips}, and no split is called 'test'; give it a share"
@@ -340,6 +344,11 @@ class _Curation(Selection):
         if recipe.clip_s is None:
             return
         with self.step("clips"):
+            spans = None
+            if recipe.within == "pure":
+                spans = {
+                    str(song_id): self.inspection(song_id).pure_spans(recipe.clip_s) for song_id in self.songs.index
+                }
             clips = cut_clips(
                 self.songs.reset_index(drop=True),
                 length_s=recipe.clip_s,
@@ -347,6 +356,7 @@ class _Curation(Selection):
                 margin_s=recipe.margin_s,
                 per_song=recipe.per_song,
                 seed=recipe.seed,
+                spans=spans,
             )
             has_clips = self.songs.index.isin(clips["song_id"])
             self.facts["clips"] = {"in": len(clips), "songs_too_short": int((~has_clips).sum()), "dropped": {}}

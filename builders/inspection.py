@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
@@ -18,6 +19,7 @@ from builders.scan import FoundFile, refuse_changed
 from builders.stage import Arrays, Product, plain
 from curation.activity import LevelCurve, LevelMeter
 from curation.chromaprint import PcmStream, open_stream
+from curation.cleaning import Span, pure_spans
 from curation.clips import clip_rms, salient_fraction, voiced_fraction
 from curation.defects import VOICED, Verdict, excess_curve, is_voice_stem, judge, leakage_curve
 from curation.measures import StemMeter
@@ -133,6 +135,46 @@ class Inspection:
             curve = self._curve(self.stems[loudest], self._energies[voice_rows].sum(axis=0) * sung)
             columns["voiced_fraction"] = voiced_fraction(clips, {song_id: curve}, range_db=VOICE_RANGE_DB)
         return pd.concat([clips, pd.DataFrame({"voiced_fraction": np.nan, **columns}, index=clips.index)], axis=1)
+
+    def pure_spans(self, min_s: float) -> list[Span]:
+        """Where the stems of voices hold voices or silence only, and the others no voices.
+
+        Parameters
+        ----------
+        min_s : float
+            Shorter parts are left out.
+
+        Returns
+        -------
+        list of (first frame, first frame behind)
+            Nowhere, if a song has no stem of voices or no other.
+        """
+        sides = {
+            is_voice: [
+                row for row, stem in enumerate(self.stems) if stem != MIXTURE and is_voice_stem(stem) == is_voice
+            ]
+            for is_voice in (True, False)
+        }
+        steps = self._voices.shape[1]
+        if not (sides[True] and sides[False] and steps):
+            return []
+        facts = self.measures[self.stems[0]]
+        step_frames = round(STEP_S * int(facts["sample_rate"]))
+        num_frames = min(steps * step_frames, *(int(facts["num_frames"]) for facts in self.measures.values()))
+        steps = -(-num_frames // step_frames)
+        middles = ((np.arange(self._energies.shape[1]) + 0.5) * LEVEL_STEP_S / STEP_S).astype(int)
+        energies = np.bincount(middles, self._energies[sides[True]].sum(axis=0), steps)[:steps]
+        levels = 10 * np.log10(energies / (step_frames * int(facts["channels"])) + 1e-15)
+        return pure_spans(
+            self._voices[sides[True]].max(axis=0)[:steps],
+            levels,
+            self._voices[sides[False]].max(axis=0)[:steps],
+            step_frames=step_frames,
+            num_frames=num_frames,
+            voiced=VOICED,
+            stray=VOICED,
+            min_steps=max(1, math.ceil(min_s / STEP_S)),
+        )
 
     def _curve(self, stem: str, energies: npt.NDArray[Any]) -> LevelCurve:
         measures = self.measures[stem]

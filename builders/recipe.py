@@ -138,6 +138,10 @@ class CurateRecipe(BaseModel):
     per_song: Literal["all", "one"] = "all"
     """All clips of a song, or one at random."""
 
+    within: Literal["songs", "pure"] = "songs"
+    """Cut clips anywhere, or only where the stem of voices holds voices or silence and nothing else, and no other
+    stem holds voices."""
+
     test_clips: Annotated[Annotated[int, Field(ge=1)] | None, _Said] = None
     """Clips of the split 'test', equally many of each genre (the paper: 1900); none: all there are."""
 

@@ -54,6 +54,7 @@ def cut_clips(
     margin_s: float = 0.0,
     per_song: PerSong = "all",
     seed: int = 0,
+    spans: Mapping[str, Sequence[tuple[int, int]]] | None = None,
 ) -> pd.DataFrame:
     """Cut songs into clips of one length.
 
@@ -75,6 +76,9 @@ def cut_clips(
     per_song : {'all', 'one'}
     seed : int
         At least 0; decides where the one clip is.
+    spans : mapping of str to sequence of (first frame, first frame behind), optional
+        For each song, apart and in order, the parts that clips are cut from; a song without any gives none. For
+        ``'all'`` only.
 
     Returns
     -------
@@ -103,6 +107,8 @@ def cut_clips(
         )
     if per_song == "one" and hop_s is not None:
         raise RecipeError(f"clips: hop_s is {hop_s}, but one clip per song has no hop; leave it out")
+    if per_song == "one" and spans is not None:
+        raise RecipeError("clips: one clip per song is cut from whole songs; leave 'per_song' or the parts out")
     if seed < 0:
         raise RecipeError(f"clips: seed is {seed}, expected at least 0")
     _require(songs, _SONG_COLUMNS, unique="song_id")
@@ -112,14 +118,23 @@ def cut_clips(
     hop = length if hop_s is None else _frames("hop_s", hop_s, rates, at_least=1)
     margin = _frames("margin_s", margin_s, rates, at_least=0)
 
-    room = song_frames - 2 * margin - length
+    # Where clips are cut: a row for each song, or for each part of one.
+    part, first, end = np.arange(len(songs)), margin, song_frames - margin
+    if spans is not None:
+        named = [spans.get(name, ()) for name in songs["song_id"]]
+        part = np.repeat(part, [len(parts) for parts in named])
+        edges = np.array([edge for parts in named for edge in parts], np.int64).reshape(-1, 2)
+        first, end = np.maximum(first[part], edges[:, 0]), np.minimum(end[part], edges[:, 1])
+    room = end - first - length[part]
     fits = room >= 0
-    log.info("%d of %d songs are too short for a clip", np.count_nonzero(~fits), len(songs))
+    short = len(songs) - len(np.unique(part[fits]))
+    log.info("%d of %d songs are too short for a clip", short, len(songs))
     if per_song == "all":
-        counts = np.where(fits, room // hop + 1, 0)
-        song = np.repeat(np.arange(len(songs)), counts)
-        place = np.arange(len(song)) - np.repeat(np.cumsum(counts) - counts, counts)
-        start = margin[song] + place * hop[song]
+        counts = np.where(fits, room // hop[part] + 1, 0)
+        row = np.repeat(np.arange(len(part)), counts)
+        place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        song = part[row]
+        start = first[row] + place * hop[song]
     else:
         song = np.flatnonzero(fits)
         draws = unit_hash((f"clip of {name}" for name in songs["song_id"].iloc[song]), seed)

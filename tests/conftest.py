@@ -3,6 +3,12 @@
 import signal
 import threading
 
+from hypothesis import settings
+
+# how long an example takes says more of the machine than of the code
+settings.register_profile("stemloom", deadline=None)
+settings.load_profile("stemloom")
+
 
 def pytest_configure() -> None:
     """Let Ctrl-C reach the programs that tests start.

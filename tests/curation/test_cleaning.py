@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.cleaning import FAINTEST_DB, CleaningLimits, free_spans, judge_steps, subtract, voice_ratio_db
+from curation.cleaning import (
+    FAINTEST_DB,
+    CleaningLimits,
+    free_spans,
+    judge_steps,
+    pure_spans,
+    subtract,
+    voice_ratio_db,
+)
 from manifests.errors import RecipeError
 
 STEP = 100
@@ -140,3 +148,17 @@ def test_what_is_free_and_what_is_damaged_share_no_frame(found, least: int) -> N
         for start, end in found:
             damaged[start:end] = True
         np.testing.assert_array_equal(hit.astype(bool), ~damaged)
+
+
+def test_pure_parts_have_voices_or_silence_in_one_stem_and_no_voices_in_the_others() -> None:
+    #         said   breath  said  noise  noise  noise silence silence said  rest
+    voices = [0.9, 0.2, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.9, 0.9]
+    levels = [-20, -20, -20, -20, -20, -20, -80, -70, -20, -20]
+    others = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.9, 0.0, 0.0]
+    where = {"step_frames": STEP, "num_frames": 930}
+    assert pure_spans(voices, levels, others, **where) == [(0, 300), (600, 700), (800, 930)]
+    assert pure_spans(voices, levels, others, pause_steps=0, **where)[:2] == [(0, 100), (200, 300)]
+    assert pure_spans(voices, levels, others, min_steps=2, **where) == [(0, 300)]
+    assert pure_spans(voices, levels, others, stray=1.0, **where)[1:] == [(600, 930)]
+    with pytest.raises(ValueError, match="must be of 10 steps"):
+        pure_spans(voices[:-1], levels, others, **where)

@@ -56,6 +56,27 @@ class TestCutting:
         assert (clips["num_frames"] == 3 * RATE).all()
         assert clips["clip_id"].tolist() == ["s0-8000-24000", "s0-32000-24000", "s3-8000-24000"]
 
+    def test_stays_within_parts(self) -> None:
+        songs = songs_of(10 * RATE, 10 * RATE, 10 * RATE)
+        parts = {"s0": [(0, 3 * RATE), (5 * RATE, 9 * RATE + 5)], "s2": [(100, 100 + 2 * RATE - 1)]}
+        clips = cut_clips(songs, length_s=2, spans=parts)
+        assert clips[["song_id", "start_frame"]].values.tolist() == [["s0", 0], ["s0", 5 * RATE], ["s0", 7 * RATE]]
+        clips = cut_clips(songs, length_s=2, hop_s=1, margin_s=1, spans=parts)
+        assert clips[["song_id", "start_frame"]].values.tolist() == [
+            *(["s0", second * RATE] for second in (1, 5, 6, 7)),
+        ]
+        assert cut_clips(songs, length_s=2, spans={}).empty
+        with pytest.raises(RecipeError, match="one clip per song is cut from whole songs"):
+            cut_clips(songs, length_s=2, per_song="one", spans=parts)
+
+    @given(songs, st.integers(1, 60), st.integers(1, 60))
+    def test_a_part_that_is_the_whole_song_changes_nothing(
+        self, songs: pd.DataFrame, length: int, hop: int
+    ) -> None:
+        whole = {name: [(0, frames)] for name, frames in zip(songs["song_id"], songs["num_frames"], strict=True)}
+        lengths = {"length_s": length / 10, "hop_s": hop / 10, "margin_s": 0.3}
+        pd.testing.assert_frame_equal(cut_clips(songs, **lengths, spans=whole), cut_clips(songs, **lengths))
+
     def test_of_the_papers_clips_is_whole_frames(self) -> None:
         clips = cut_clips(songs_of(240 * 44_100, rate=44_100), length_s=11.88, margin_s=20.0)
         assert (clips["num_frames"] == 523_908).all()
