@@ -31,6 +31,7 @@ import itertools
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -598,7 +599,11 @@ def train(
         ),
     ] = 1,
     max_minutes: Annotated[
-        float | None, Parameter(help="Stop after so long, as by Ctrl-C: the same command resumes.")
+        float | None,
+        Parameter(
+            help="Stop after so long, which is no failure (0 is the exit code); the same command resumes.",
+            validator=validators.Number(gt=0),
+        ),
     ] = None,
     separator: Annotated[
         str | None, Parameter(help="What takes a target out first, for mixtures with 'remove: {by: separator}'.")
@@ -610,7 +615,7 @@ def train(
     Parameters
     ----------
     recipe
-        A ready training recipe (deezer2019, jusperlee2023, mrx, strauss2021, umx), or a YAML file.
+        A ready training recipe (deezer2019, demo, jusperlee2023, mrx, strauss2021, umx), or a YAML file.
     corpora
         Folders of finished corpora, with splits; what is packed is read from its store.
     out
@@ -618,19 +623,33 @@ def train(
     """
     import yaml
 
+    from separators.weights import load_matching
+    from training.checks import check_training
     from training.loop import train as run_training
     from training.making import make_network
     from training.recipe import load_training
+    from training.runs import STATE
 
     resolved = load_training(recipe, changes)
     network = make_network(resolved)
     size = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    text = yaml.safe_dump(resolved.model_dump(mode="json", exclude_defaults=True), sort_keys=False, width=100)
+    steps = resolved.epochs * resolved.epoch_steps(int(os.environ.get("WORLD_SIZE", 1)))
     is_first = int(os.environ.get("RANK", 0)) == 0
+    matched = None
+    if dry_run:
+        matched = check_training(resolved, corpora)
+        text = resolved.model_dump(mode="json", exclude_defaults=True)
+        console.print(yaml.safe_dump(text, sort_keys=False, width=100))
+    elif resolved.start_from is not None and not (out / STATE).is_file():
+        matched = load_matching(network, Path(resolved.start_from))
     if is_first:
         console.print(
-            f"{text}\n{type(network).__name__}: {size:.2f} million parameters, {', '.join(network.sources)}"
+            f"{recipe}: {type(network).__name__} of {size:.2f} million parameters for "
+            f"{', '.join(network.sources)}; {steps} steps"
         )
+        if matched is not None:
+            tensors = len(network.state_dict())
+            console.print(f"{resolved.start_from}: {len(matched.taken)} of the network's {tensors} tensors taken")
     if dry_run:
         return 0
     separate = None if separator is None else _separate_by(separator, resolved.mix, device)
@@ -648,8 +667,10 @@ def train(
     if not is_first:
         return 0
     if not run.finished:
-        console.print(f"stopped at step {run.step}; the same command resumes")
-        return 130
+        has_best = (out / BEST).is_file()
+        weights = f"best weights so far: {out / BEST}" if has_best else f"no {BEST} yet, before a first validation"
+        console.print(f"stopped at step {run.step} of {steps}, {weights}; the same command resumes")
+        return 130 if run.interrupted else 0
     assert run.validation is not None
     table = _summary(f"{out}")
     table.add_row("steps", str(run.step))
@@ -683,7 +704,8 @@ def separate(
         bundled:vocals, checkpoint:PATH, demucs:NAME, mdx-onnx:PATH, roformer:PATH, python:MODULE:NAME, command:...,
         baseline:centre, "2*checkpoint:A + checkpoint:B", or a YAML file.
     out
-        A folder for each file, with a file for each source. The same command resumes what was stopped.
+        A folder for each file, with a file for each source. The same command resumes what was stopped. Files that
+        cannot be separated are rows of rejected.parquet in it, with the reason, and the exit code is 1.
     """
     from builders.separation import plan_separation, separate_files
 
@@ -696,14 +718,19 @@ def separate(
     with _progress() as progress:
         done = separate_files(files, separator, out, recipe, limit=limit, progress=progress)
     table = _summary(f"{out}")
-    table.add_row("separated", f"{len(done.files)} files into {', '.join(separator.sources)}")
+    new = sum(file.is_new for file in done.files)
+    table.add_row("separated", f"{new} files into {', '.join(separator.sources)}")
+    if new < len(done.files):
+        table.add_row("done before", f"{len(done.files) - new} files")
     quieter = sum(file.gain_db < 0 for file in done.files)
     if quieter:
         table.add_row("made quieter", f"{quieter} files, whose stems would have gone beyond full scale")
     for (stage, reason), rows in done.rejected.groupby(["stage", "reason"]):
         table.add_row(f"rejected: {stage}", f"{len(rows)} {reason}")
     console.print(table)
-    return 0 if done.files else 1
+    if len(done.rejected):
+        console.print(f"reasons: {out / 'rejected.parquet'}")
+    return 0 if done.is_whole else 1
 
 
 @app.command
@@ -776,7 +803,9 @@ def evaluate(
     beside: Annotated[
         tuple[str, ...],
         Parameter(
-            help="Other separators to compare with, such as baseline:centre.", negative="", consume_multiple=True
+            help="Other separators to compare with, as MODEL or NAME=MODEL: baseline:centre, big=demucs:htdemucs.",
+            negative="",
+            consume_multiple=True,
         ),
     ] = (),
     oracles: Annotated[bool, Parameter(help="Compare with the ideal ratio mask.")] = True,
@@ -796,7 +825,7 @@ def evaluate(
     Parameters
     ----------
     model
-        As for 'stemloom separate'; a .safetensors file as it is.
+        As for 'stemloom separate'; a .safetensors file as it is. NAME=MODEL says what tables and page call it.
     on
         The folder of a finished corpus.
     out
@@ -817,28 +846,33 @@ def evaluate(
         bsseval=bsseval,
         sweep_lufs=tuple(range(-45, -8, 6)) if sweep else (),
     )
+    models = [_named(what) for what in (model, *beside)]
+    separators = [separating.load(what) for _, what in models]
     with _progress() as progress:
         found = run_evaluation(
-            separating.load(model),
+            separators[0],
             Corpus.open(on),
             out,
             settings,
-            beside=[separating.load(what) for what in beside],
+            beside=separators[1:],
+            names=[name or one.name for (name, _), one in zip(models, separators, strict=True)],
             progress=progress,
         )
     page = write_evaluation_page(out)
     songs = found.summary[(found.summary["per"] == "song") & found.summary["score"].isin(["sdr_db", "si_sdr_db"])]
-    table = Table(title=f"{out}: {len(found.songs['song_id'].unique())} songs", title_justify="left")
-    table.add_column("method", overflow="fold")
-    for name in ("target", "median SDR", "mean SDR", "median SI-SDR"):
-        table.add_column(name, no_wrap=True)
+    title = f"{out}: {len(found.songs['song_id'].unique())} songs, medians in dB"
+    table = Table(title=title, title_justify="left")
+    table.add_column("method, target", overflow="fold")
+    for name in ("SDR", "its mean ± std", "SI-SDR"):
+        table.add_column(name, no_wrap=True, justify="right")
     for method, of_method in songs.groupby("method", sort=False):
-        for number, (target, rows) in enumerate(of_method.groupby("target", sort=False)):
+        # a line of its own: names are long, and must not be broken
+        table.add_row(str(method))
+        for target, rows in of_method.groupby("target", sort=False):
             figures = rows.set_index("score")[["median", "mean", "std"]].to_dict("index")
             sdr, si_sdr = figures["sdr_db"], figures["si_sdr_db"]
-            mean = f"{_decibels(sdr['mean'], '')} ± {_decibels(sdr['std'])}"
-            name = "" if number else str(method)
-            table.add_row(name, str(target), _decibels(sdr["median"]), mean, _decibels(si_sdr["median"]))
+            mean = f"{_decibels(sdr['mean'], '')} ± {_decibels(sdr['std'], '')}"
+            table.add_row(f"  {target}", _decibels(sdr["median"], ""), mean, _decibels(si_sdr["median"], ""))
         table.add_section()
     console.print(table)
     console.print(f"page: {page}")
@@ -853,7 +887,9 @@ def mushra(
     on: Path,
     out: Path,
     test_id: Annotated[str, Parameter(help="Of the experiment, in file names.")] = "separation",
-    target: Annotated[str, Parameter(help="What is enhanced.")] = "dialogue",
+    target: Annotated[
+        str, Parameter(help="What is enhanced: a source of every separator, that pauses while others are heard.")
+    ] = "dialogue",
     split: Annotated[str | None, Parameter(help="Songs of this split only.")] = None,
     limit: Annotated[int | None, Parameter(help="Only so many songs.", validator=validators.Number(gte=1))] = None,
     length_s: Annotated[float, Parameter(help="Of an excerpt.", validator=validators.Number(gt=0))] = 10.0,
@@ -1059,6 +1095,12 @@ def _bars(counts: Sequence[int], highest: int) -> str:
     """Two bins a character."""
     pairs = [max(counts[place : place + 2]) for place in range(0, len(counts), 2)]
     return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * count / highest)] for count in pairs)
+
+
+def _named(text: str) -> tuple[str | None, str]:
+    """NAME=MODEL, or MODEL alone; what stands behind a colon is the model's own."""
+    match = re.fullmatch(r"([\w .-]+)=(.+)", text)
+    return (match[1].strip(), match[2].strip()) if match else (None, text)
 
 
 def _device(name: str) -> str:

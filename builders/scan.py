@@ -30,6 +30,9 @@ ROOT = "catalog"
 
 SILENCE_DB = -60.0
 _LEVEL_WINDOW_S = 0.05
+_UNREAD = frozenset(
+    (".ac3", ".amr", ".ape", ".dff", ".dsf", ".dts", ".mka", ".mpc", ".ra", ".tak", ".tta", ".wma", ".wv")
+)
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ def walk_folder(folder: Path) -> tuple[list[str], list[Reject]]:
     -------
     paths : list of str
     rejects : list of Reject
-        Files that are not audio by their suffix, names that a table cannot hold, folders that cannot be read,
-        links that lead nowhere or to a folder that is listed already.
+        Files that are by their suffix no audio or audio that is not read, names that a table cannot hold, folders
+        that cannot be read, links that lead nowhere or to a folder that is listed already.
 
     Raises
     ------
@@ -104,10 +107,16 @@ def walk_folder(folder: Path) -> tuple[list[str], list[Reject]]:
         elif Path(path).suffix.lower() in AUDIO_SUFFIXES:
             paths.append(path)
         else:
-            rejects.append(
-                Reject(None, path, "scan", "not audio", f"suffix {Path(path).suffix!r} is no audio format")
-            )
+            rejects.append(Reject(None, path, "scan", *_unread(Path(path).suffix)))
     return sorted(paths), sorted(rejects, key=lambda reject: reject.path)
+
+
+def _unread(suffix: str) -> tuple[str, str]:
+    """Why a file of this suffix is left out, as (reason, detail)."""
+    if suffix.lower() in _UNREAD - AUDIO_SUFFIXES:
+        detail = f"{suffix} is audio of a format that is not read; rewrite it with 'ffmpeg -i IN OUT.flac'"
+        return "unread format", detail
+    return "not audio", f"suffix {suffix!r} is no audio format"
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, tuple[str, str] | None]]:

@@ -1,6 +1,6 @@
 """Separation of files: music of any length, rate and format in, a file for each source beside a record out.
 
-    out/recipe.json                 the separator's identity and the settings: a folder holds one separator's work
+    out/recipe.json                 the separator and the settings: a folder holds one separator's work
     out/SONG/vocals.flac, ...       as long as SONG, at its rate and in its channels
     out/SONG/separated.json         what these are: written last, so that it says that they are whole
     out/run.json, rejected.parquet  the last run: what was done, and what was left out and why
@@ -57,13 +57,8 @@ SEPARATION_VERSION = 1
 RECORD = "separated.json"
 
 _SOURCE_NAME = re.compile(r"\w[\w .+-]*")
-
-
-class _Claim(SeparationRecipe):
-    """What a folder is claimed for."""
-
-    separator_identity: str
-    sources: tuple[str, ...]
+_HARMLESS = ("not audio", "link")
+_NAMED = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +102,11 @@ class Separated:
 
     files: tuple[SeparatedFile, ...]
     rejected: pd.DataFrame
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was found is separated; what is no audio, and links to what is listed, do not count."""
+        return bool(self.files) and bool(self.rejected["reason"].isin(_HARMLESS).all())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,9 +161,10 @@ def separate_files(
     RecipeError
         A setting is impossible, a source's name is no file name, or `inputs` is neither a folder nor files.
     AudioError
-        The folder is missing.
+        The file or folder is missing.
     BuildError
-        `out` holds something else, belongs to another running separation, or the disk refuses.
+        `out` holds something else or another separator's work, belongs to another running separation, or the disk
+        refuses.
 
     Examples
     --------
@@ -234,12 +235,8 @@ class _Run(Run):
         if limit is not None and limit < 1:
             raise RecipeError(f"limit is {limit}; give the number of files, at least 1, or None for all")
         _require_file_names(separator)
-        claim = _Claim(
-            **recipe.model_dump(),
-            separator_identity=separator.identity,
-            sources=separator.sources,
-        )
-        super().__init__(out, "separate", claim, LocalEngine(1), progress=progress)
+        claim = {"separator": separator.name, "separator_identity": separator.identity}
+        super().__init__(out, "separate", recipe, LocalEngine(1), progress=progress, claim=claim)
         self.separator, self.recipe = separator, recipe
         found, self.rejects = _found(inputs, out)
         self.items = [
@@ -248,6 +245,25 @@ class _Run(Run):
         ][:limit]
         self.read: list[str] = []
 
+    def claim_folder(self) -> None:
+        """As `Run.claim_folder`; another separator is told by its name, another name of the same one passes."""
+        path = self.out / "recipe.json"
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            name, identity = before["separator"], before["separator_identity"]
+        except (OSError, ValueError, LookupError, TypeError):
+            name, identity = self.separator.name, self.separator.identity
+        if identity != self.separator.identity:
+            now = self.separator.name
+            if name == now:
+                now = "that of other weights, or with another overlap, window or shifts"
+            raise BuildError(
+                f"{path}: the folder holds what {name} has separated, and this is {now}; use the same, or another "
+                "--out folder"
+            )
+        self.claim["separator"] = name
+        super().claim_folder()
+
     def remove_temporary_files(self) -> None:
         for path in self.out.rglob(f"{TEMPORARY_PREFIX}*"):
             path.unlink(missing_ok=True)
@@ -255,6 +271,7 @@ class _Run(Run):
     def separate(self) -> list[SeparatedFile]:
         files: list[SeparatedFile] = []
         start, failed = time.monotonic(), 0
+        self._warn()
         self.progress("separate", 0, len(self.items), 0)
         for number, item in enumerate(self.items, 1):
             content = None
@@ -275,6 +292,16 @@ class _Run(Run):
         self.wall_s["separate"] = time.monotonic() - start
         return files
 
+    def _warn(self) -> None:
+        """Say what is left out by its name: what is no audio in one line, since an album's covers are many."""
+        others = [reject.path for reject in self.rejects if reject.reason == "not audio"]
+        for reject in self.rejects:
+            if reject.reason != "not audio":
+                log.warning("%s: not separated: %s", reject.path, reject.detail)
+        if others:
+            more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+            log.warning("no audio by their names: %s%s", ", ".join(others[:_NAMED]), more)
+
     def done(self, item: _Item, content: str | None = None) -> dict[str, Any] | None:
         """The record of a file that needs nothing more, or None."""
         try:
@@ -287,7 +314,8 @@ class _Run(Run):
         return None
 
     def _work(self, content: str) -> dict[str, Any]:
-        return {"version": SEPARATION_VERSION, "content_id": content, **self.settings}
+        separator = {"separator_identity": self.separator.identity, "sources": list(self.separator.sources)}
+        return {"version": SEPARATION_VERSION, "content_id": content, **separator, **self.settings}
 
     def _separated(self, item: _Item, content: str) -> dict[str, Any]:
         names = {source: f"{source}.{self.recipe.audio_format}" for source in self.separator.sources}
@@ -396,6 +424,8 @@ def _require_file_names(separator: Separator) -> None:
 
 def _found(inputs: Path | Sequence[Path], out: Path) -> tuple[dict[str, Path], list[Reject]]:
     """Files by their name below what was given, sorted, and what is no audio."""
+    if isinstance(inputs, Path) and not inputs.exists():
+        raise AudioError(f"{inputs}: there is no such file or folder; correct the path")
     if isinstance(inputs, Path) and not inputs.is_file():
         if inputs.resolve() in (out.resolve(), *out.resolve().parents):
             raise BuildError(
@@ -408,6 +438,9 @@ def _found(inputs: Path | Sequence[Path], out: Path) -> tuple[dict[str, Path], l
         raise RecipeError("there are no files to separate; give a folder, or files")
     if folders := [path for path in paths if path.is_dir()]:
         raise RecipeError(f"{folders[0]}: is a folder; give one folder by itself, or files")
+    for path, count in Counter(paths).items():
+        if count > 1:
+            log.warning("%s: is given %d times, and separated once", path, count)
     common = Path(os.path.commonpath([path.parent for path in paths]))
     return {path.relative_to(common).as_posix(): path for path in sorted(set(paths))}, []
 

@@ -87,6 +87,8 @@ def probe(path: Path) -> AudioInfo:
         claimed = source.claimed_frames
         if claimed is None:
             claimed = sum(block.shape[1] for block in _checked(path, source, 0, None, _BLOCK_FRAMES))
+        elif claimed == 0:
+            raise AudioError(f"{path}: has no audio: its header says 0 frames; export it again, or remove it")
         else:
             for _ in _checked(path, source, max(0, claimed - 1), None, _BLOCK_FRAMES):
                 pass

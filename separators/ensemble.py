@@ -38,6 +38,9 @@ class Ensemble:
     weights : sequence of float or mapping of str to float, optional
         One for each separator: for all of its sources, or by source. Only proportions count; equal by default.
 
+    label : str, optional
+        A name of its own, where it is known by one.
+
     Raises
     ------
     RecipeError
@@ -46,6 +49,7 @@ class Ensemble:
 
     separators: Sequence[Separator]
     weights: Sequence[float | Mapping[str, float]] | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
         if not self.separators:
@@ -62,8 +66,8 @@ class Ensemble:
 
     @property
     def name(self) -> str:
-        """The separators' names."""
-        return " + ".join(separator.name for separator in self.separators)
+        """Its own, or the separators' names."""
+        return self.label or " + ".join(separator.name for separator in self.separators)
 
     @property
     def identity(self) -> str:
@@ -203,8 +207,9 @@ def _refuse_misfit(first: Separator, other: Separator) -> None:
         ours, theirs = getattr(first, field), getattr(other, field)
         if ours != theirs:
             raise RecipeError(
-                f"{first.name} has {field} {ours}, and {other.name} {theirs}: wrap one in "
-                f"Resampled(separator, {first.sample_rate}, {first.channels})"
+                f"{first.name} has {field} {ours}, and {other.name} {theirs}: bring one to the other's: in a YAML "
+                f"file {{separator: '{other.name}', sample_rate: {first.sample_rate}, channels: {first.channels}}} "
+                f"in place of '{other.name}', in Python Resampled(separator, {first.sample_rate}, {first.channels})"
             )
 
 

@@ -46,7 +46,7 @@ from manifests.errors import RecipeError, did_you_mean
 from manifests.recipes import Settings, make_recipe, read_mapping
 from separators.baselines import CentreExtraction, HarmonicPercussive, Identity
 from separators.ensemble import Cascade, Ensemble
-from separators.overlap_add import NetworkSeparator, Window
+from separators.overlap_add import NetworkSeparator, Window, refuse_impossible
 from separators.postprocessing import Postprocessed, Postprocessing
 from separators.resampling import Resampled
 from separators.separator import Separator
@@ -75,6 +75,11 @@ class LoadOptions:
         Whether weights that are addresses may be fetched.
     folder : Path
         That relative paths are relative to.
+
+    Raises
+    ------
+    RecipeError
+        A number is out of its range, or there is no such window: whether what is loaded needs it or not.
     """
 
     device: str = "cpu"
@@ -84,6 +89,9 @@ class LoadOptions:
     batch_size: int = 1
     allow_downloads: bool = False
     folder: Path = Path()
+
+    def __post_init__(self) -> None:
+        refuse_impossible(self.overlap, self.window, {"shifts": self.shifts, "batch_size": self.batch_size})
 
 
 class EnsemblePart(Settings):
@@ -184,7 +192,7 @@ def load_separator(
     Raises
     ------
     RecipeError
-        Something is unknown (the nearest known one is named), missing, or does not fit together.
+        Something is unknown (the nearest known one is named), missing, out of range, or does not fit together.
 
     Examples
     --------
@@ -225,7 +233,9 @@ def _single(text: str, options: LoadOptions) -> Separator:
     if colon and kind in LOADERS:
         return LOADERS[kind](rest, options)
     if text.endswith(_FILES):
-        path = options.folder / text
+        path = options.folder / Path(text).expanduser()
+        if not path.exists():
+            raise RecipeError(f"{path}: there is no such file; give the path of a separator's YAML file")
         recipe = make_recipe(dict(read_mapping(path)), str(path), SeparatorRecipe)
         return _of_recipe(recipe, replace(options, folder=path.parent))
     if text.endswith(".safetensors") and not colon:
@@ -265,13 +275,16 @@ def _checkpoint(rest: str, options: LoadOptions) -> Separator:
 
 
 def _bundled(rest: str, options: LoadOptions) -> Separator:
-    known = sorted(path.stem for path in _BUNDLED.glob("*.safetensors"))
+    """A folder of networks, whose mean it is."""
+    known = sorted(path.name for path in _BUNDLED.iterdir() if any(path.glob("*.safetensors")))
     if rest not in known:
         raise RecipeError(
             f"no network '{rest}' comes with this stemloom{did_you_mean(rest, known)}: there is "
             f"{', '.join(known) or 'none'}"
         )
-    return _network(_BUNDLED / f"{rest}.safetensors", f"bundled:{rest}", options)
+    name = f"bundled:{rest}"
+    networks = [_network(path, name, options) for path in sorted((_BUNDLED / rest).glob("*.safetensors"))]
+    return networks[0] if len(networks) == 1 else Ensemble(networks, label=name)
 
 
 def _network(path: Path, name: str, options: LoadOptions) -> Separator:

@@ -22,7 +22,7 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
@@ -35,7 +35,7 @@ from separators.streams import checked, cut, forked, in_step
 if TYPE_CHECKING:
     from separators.network import Network
 
-__all__ = ["NetworkSeparator", "Window", "overlap_add", "segment_weights"]
+__all__ = ["NetworkSeparator", "Window", "overlap_add", "refuse_impossible", "segment_weights"]
 
 Window: TypeAlias = Literal["triangle", "hann", "flat"]
 
@@ -70,6 +70,29 @@ def segment_weights(window: Window, segment_frames: int) -> Audio:
     place = (np.arange(segment_frames) + 0.5) / segment_frames
     shapes = {"triangle": 1 - np.abs(2 * place - 1), "hann": np.sin(np.pi * place) ** 2, "flat": place**0}
     return shapes[window].astype(np.float32)
+
+
+def refuse_impossible(overlap: float, window: Window, counts: Mapping[str, int]) -> None:
+    """Refuse settings that no overlap-add can have.
+
+    Parameters
+    ----------
+    overlap : float
+    window : str
+    counts : mapping of str to int
+        By the names of the settings.
+
+    Raises
+    ------
+    RecipeError
+        The overlap is not from 0 to below 1, there is no such window, or a count is below 1.
+    """
+    if not 0 <= overlap < 1:
+        raise RecipeError(f"overlap is {overlap}: it must be from 0 to below 1")
+    for name, value in counts.items():
+        if value < 1:
+            raise RecipeError(f"{name} is {value}: it must be at least 1")
+    segment_weights(window, 1)
 
 
 def overlap_add(
@@ -193,16 +216,8 @@ class NetworkSeparator:
     _most: list[int] = field(default_factory=lambda: [sys.maxsize], init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.overlap < 1:
-            raise RecipeError(f"overlap is {self.overlap}: it must be from 0 to below 1")
-        for name, value in (
-            ("shifts", self.shifts),
-            ("batch_size", self.batch_size),
-            ("segment_frames", self._segment),
-        ):
-            if value < 1:
-                raise RecipeError(f"{name} is {value}: it must be at least 1")
-        segment_weights(self.window, 1)
+        counts = {"shifts": self.shifts, "batch_size": self.batch_size, "segment_frames": self._segment}
+        refuse_impossible(self.overlap, self.window, counts)
 
     @functools.cached_property
     def identity(self) -> str:

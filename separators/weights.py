@@ -260,16 +260,18 @@ def load_matching(network: Network, path: Path) -> Matched:
     Raises
     ------
     RecipeError
-        The file is missing, no safetensors or cut short, or nothing in it fits.
+        The file is missing, no safetensors or cut short, or no matrix or kernel in it fits.
     """
     own = network.state_dict()
     with _opened(path) as file:
         shapes = _shapes(file)
         both = own.keys() & shapes.keys()
         fitting = {name for name in both if tuple(own[name].shape) == shapes[name]}
-        if not fitting:
+        # counters and biases can have the same name and shape in networks that share nothing else
+        weights = {name for name, parameter in network.named_parameters() if parameter.ndim > 1}
+        if not fitting & weights:
             raise RecipeError(
-                f"{path}: none of its {len(shapes)} tensors has the name and shape of one in a "
+                f"{path}: none of its {len(shapes)} tensors has the name and shape of a matrix or kernel in a "
                 f"{type(network).__name__}; start from weights of the same kind of network"
             )
         # In place, so that an optimiser that already holds the parameters goes on holding them.
@@ -338,8 +340,9 @@ def _saved(path: Path, file: Any) -> SavedNetwork:
     for field in ("network", "config"):
         if field not in facts:
             raise RecipeError(
-                f"{path}: has no '{field}' in its metadata, so nobody knows which network it is of; save it with "
-                "save_network, or take its weights over with load_matching"
+                f"{path}: was not written by 'stemloom train' (no '{field}' in its metadata), so nobody knows which "
+                "network it is of; give best.safetensors of a run, or name its kind, as in demucs:PATH or "
+                "roformer:PATH; a network of your own is saved with save_network"
             )
     try:
         config, about = json.loads(facts["config"]), json.loads(facts.get("about", "{}"))

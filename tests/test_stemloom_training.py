@@ -67,7 +67,7 @@ def weights(corpus: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory
     )
 
 
-def test_training_prints_the_recipe_and_ends_with_weights(
+def test_training_says_what_it_trains_and_ends_with_weights(
     run: Terminal, corpus: Path, recipe: Path, tmp_path: Path
 ) -> None:
     words = [
@@ -85,8 +85,8 @@ def test_training_prints_the_recipe_and_ends_with_weights(
     ]
     code, out, err = run(*words)
     assert code == 0
-    assert "steps_per_epoch: 3\nepochs: 1\n" in out
-    assert "UNet: 0.00 million parameters, vocals, accompaniment" in out
+    assert f"{recipe}: UNet of 0.00 million parameters for vocals, accompaniment; 3 steps\n" in out
+    assert "epochs: 1" not in out
     assert "SDR of vocals" in out
     assert "(median of 4 mixtures)" in out
     assert "epoch 1, step 3: validation loss" in err
@@ -98,28 +98,79 @@ def test_training_prints_the_recipe_and_ends_with_weights(
 
 
 def test_a_dry_run_trains_nothing(run: Terminal, corpus: Path, recipe: Path, tmp_path: Path) -> None:
-    code, out, err = run("train", recipe, "--from", corpus, "--out", tmp_path / "run", "--dry-run")
+    words = ["train", recipe, "--from", corpus, "--out", tmp_path / "run", "--dry-run"]
+    code, out, err = run(*words)
     assert (code, err) == (0, "")
+    assert "steps_per_epoch: 3\nepochs: 2\n" in out
     assert "million parameters" in out
     assert not (tmp_path / "run").exists()
+    for change, said in {
+        "validation.split=valid": "field 'validation.split' is 'valid' (did you mean 'validation'?)",
+        "mix.sources.vocals.stems=speech": "the corpora have none of its stems speech",
+        "freeze=[nothing]": "no parameter is called 'nothing'",
+        "start_from=none.safetensors": "none.safetensors: cannot be read",
+    }.items():
+        code, _, err = run(*words, "--set", change)
+        assert code == 2
+        assert said in " ".join(err.split())
+        assert not (tmp_path / "run").exists()
+
+
+def test_training_says_how_much_it_took_to_start_from(
+    run: Terminal, corpus: Path, recipe: Path, weights: Path, tmp_path: Path
+) -> None:
+    words = ["train", recipe, "--from", corpus, "--out", tmp_path / "run", "--workers", "0"]
+    changes = ["--set", f"start_from={weights}", "network.residual=null"]
+    code, out, _ = run(*words, *changes, "--dry-run")
+    assert code == 0
+    assert f"{weights}: 18 of the network's 36 tensors taken" in out
 
 
 def test_training_that_is_stopped_resumes(run: Terminal, corpus: Path, recipe: Path, tmp_path: Path) -> None:
     words = ["train", recipe, "--from", corpus, "--out", tmp_path / "run", "--workers", "0"]
-    code, out, _ = run(*words, "--max-minutes", "0")
-    assert code == 130
-    assert "stopped at step 1; the same command resumes" in out
+    code, out, _ = run(*words, "--max-minutes", "1e-6")
+    assert code == 0
+    assert "stopped at step 1 of 6, no best.safetensors yet, before a first validation; the same command" in out
+    for _ in range(2):
+        code, out, _ = run(*words, "--max-minutes", "1e-6")
+    assert f"stopped at step 3 of 6, best weights so far: {tmp_path / 'run' / 'best.safetensors'}; the same" in out
     code, out, _ = run(*words)
     assert code == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
 
 
+def test_training_that_a_person_stops_ends_with_130(
+    run: Terminal, corpus: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training import loop
+
+    stopped = loop.TrainedRun(tmp_path / "run", False, 4, interrupted=True)
+    monkeypatch.setattr(loop, "train", lambda *args, **options: stopped)
+    code, out, _ = run("train", recipe, "--from", corpus, "--out", tmp_path / "run")
+    assert code == 130
+    assert "stopped at step 4 of 6" in out
+
+
+def test_the_help_of_train_names_every_ready_recipe(run: Terminal) -> None:
+    from training.recipe import training_names
+
+    code, out, _ = run("train", "--help")
+    assert code == 0
+    said = " ".join(out.replace("│", " ").split())
+    assert f"({', '.join(training_names())})" in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["umxx"], "there is no ready training recipe 'umxx' (did you mean 'umx'?)"),
-        (["RECIPE", "--set", "bach_size=4"], "unknown field 'bach_size'; did you mean 'batch_size'?"),
+        (
+            ["RECIPE", "--set", "bach_size=4"],
+            "--set bach_size=4: unknown field 'bach_size'; did you mean 'batch_size'?",
+        ),
+        (["RECIPE", "--set", "network.hidden=4"], "network.hidden: 'unet' has no such field"),
+        (["RECIPE", "--max-minutes", "0"], "--max-minutes. Must be > 0"),
         (["RECIPE", "--set", "network.name=unett"], "there is no network 'unett'"),
         (["RECIPE", "--set", "mix.sources.vocals.stems=speech"], "speech"),
         (["RECIPE", "--set", "epochs"], "write FIELD=VALUE"),
@@ -162,6 +213,31 @@ def test_separate_tells_what_it_cannot_do(run: Terminal, tmp_path: Path) -> None
     code, _, err = run("separate", song, "--model", "baselin:centre", "--out", tmp_path / "stems")
     assert code == 2
     assert "did you mean 'baseline'?" in err
+
+
+def test_separate_fails_where_a_file_was_not_separated(run: Terminal, tmp_path: Path) -> None:
+    songs, out = tmp_path / "songs", tmp_path / "stems"
+    write(songs / "one.wav", pink_noise(np.random.default_rng(0), 2, 2000), 44_100)
+    words = ["separate", songs, "--model", "baseline:centre", "--out", out]
+    code, said, _ = run(*words)
+    assert (code, "1 files into" in said, "rejected" in said) == (0, True, False)
+    (songs / "broken.wav").write_bytes(b"no audio")
+    write(songs / "two.wav", pink_noise(np.random.default_rng(1), 2, 2000), 44_100)
+    code, said, _ = run(*words)
+    assert code == 1
+    assert "1 files into" in said
+    assert "done before" in said
+    assert f"reasons: {out / 'rejected.parquet'}" in said
+
+
+def test_evaluate_calls_separators_by_their_names(run: Terminal, corpus: Path, tmp_path: Path) -> None:
+    words = ["evaluate", "in the middle=baseline:centre", "--on", corpus, "--out", tmp_path / "evaluation"]
+    beside = "baseline:identity=vocals,accompaniment"
+    code, out, _ = run(*words, "--split", "test", "--beside", beside, f"x_1.b={beside}")
+    assert code == 0
+    for name in ("in the middle", beside, "x_1.b"):
+        assert f" {name} " in out
+    assert "baseline:centre" not in (tmp_path / "evaluation" / "evaluation.html").read_text()
 
 
 def test_evaluate_measures_and_writes_a_page(run: Terminal, corpus: Path, weights: Path, tmp_path: Path) -> None:
@@ -212,6 +288,17 @@ def test_mushra_writes_an_experiment_of_what_has_pauses(
     code, _, err = run("mushra", "baseline:centre", "--on", films, "--out", tmp_path / "test")
     assert code == 2
     assert "write NAME=MODEL" in err
+    for name, options, said in (
+        (
+            "a=baseline:centre",
+            [],
+            "'a' does not separate 'dialogue': choose one of vocals, accompaniment with '--target'",
+        ),
+        (f"a={model}", ["--target", "background"], "in none of 2 songs 'background' pauses for a tenth of 10 s"),
+    ):
+        code, _, err = run("mushra", name, "--on", films, "--out", tmp_path / "none", *options, "--device", "cpu")
+        assert code == 2
+        assert said in " ".join(err.split())
 
 
 def test_evaluate_names_the_target_that_a_corpus_lacks(run: Terminal, corpus: Path, tmp_path: Path) -> None:

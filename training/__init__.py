@@ -3,6 +3,7 @@
 recipe       what a person writes: YAML, and the ready recipes
 loop         the training loop, to be read from top to bottom
 making       the network, what of it is trained, the optimizer
+checks       what can be wrong with a training before its first step
 batches      where mixtures come from
 objective    a network and what its training minimises, as one module
 losses       what a training step minimises, on torch tensors

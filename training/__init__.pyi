@@ -1,5 +1,6 @@
 from .assignments import mixit, one_and_rest, permutation_invariant
 from .bsseval import BssEval, bss_eval
+from .checks import check_training
 from .evaluation import Evaluation, evaluate
 from .listening import ListeningItem, RemixSettings, write_listening_test
 from .loop import Tick, TrainedRun, train
@@ -46,6 +47,7 @@ __all__ = [
     "Validation",
     "activity_cross_entropy",
     "bss_eval",
+    "check_training",
     "evaluate",
     "guided_cross_entropy",
     "ideal_binary_mask",

@@ -9,7 +9,7 @@ A folder comes out:
     songs.parquet      a row for each method, song and target: what is known of the song, and its scores
     clips.parquet      the same for each clip, if asked for
     sweep.parquet      SDR by the mixture's loudness, if asked for
-    excerpts/          seconds of the best, middle and worst songs: mixture, references, estimates
+    excerpts/          seconds of the best, middle and worst songs: mixture, references, estimates of each separator
     scores/            what is known of each song and method: an evaluation that was stopped goes on from here
 
 Conventions
@@ -97,6 +97,7 @@ def evaluate(
     settings: EvaluationSettings | None = None,
     *,
     beside: Sequence[Separator] = (),
+    names: Sequence[str] | None = None,
     peaq: PeaqBackend | None = None,
     table_format: TableFormat = "parquet",
     progress: Progress = lambda stage, done, total, rejected: None,
@@ -114,6 +115,8 @@ def evaluate(
     settings : EvaluationSettings, optional
     beside : sequence of Separator
         Baselines and others to compare with. They need all targets, under these names or names of the same thing.
+    names : sequence of str, optional
+        What tables and page call the separator and those beside it; their own names by default.
     peaq : PeaqBackend, optional
         Also the 2f-model.
     table_format : {'parquet', 'csv'}
@@ -126,7 +129,8 @@ def evaluate(
     Raises
     ------
     RecipeError
-        There are no such songs, two methods have one name, a separator lacks a target, or a setting is impossible.
+        There are no such songs, two methods have one name, a separator lacks a name or a target, or a setting is
+        impossible.
     TableError
         A song lacks a stem, or its stems do not fit together.
     AudioError
@@ -137,12 +141,13 @@ def evaluate(
     """
     settings = settings or EvaluationSettings()
     chosen = songs_of(corpus, settings.split)[: settings.limit]
-    methods = _methods(separator, beside, settings)
+    methods = _methods((separator, *beside), names, settings)
+    titles = _titles(corpus)
     stems = {song_id: target_stems(separator.sources, corpus, song_id, settings.targets) for song_id in chosen}
     for method in methods:
         order_of(method, tuple(stems[chosen[0]]))
     rows: dict[str, Rows] = {"songs": [], "clips": [], "sweep": []}
-    keys: dict[str, str] = {}
+    keys: dict[str, list[str]] = {}
     for done, song_id in enumerate(chosen):
         progress("measure", done, len(chosen), 0)
         work = [
@@ -156,11 +161,11 @@ def evaluate(
                     if known[number] is None:
                         known[number] = found = measured(method, song, corpus, settings, peaq)
                         write_json(_scores_path(out, work[number]), found)
-        facts = _facts(corpus, song_id)
+        facts = _facts(corpus, song_id, titles)
         for method, found_before in zip(methods, known, strict=True):
             for table, listed in (found_before or {}).items():
                 rows[table] += [{"method": method.name, **facts, **row} for row in listed]
-        keys[song_id] = work[0]
+        keys[song_id] = work
     progress("measure", len(chosen), len(chosen), 0)
     tables = {name: frame_of_rows(listed, SCORES) for name, listed in rows.items()}
     # what is there from an earlier evaluation is not finished from here on
@@ -171,7 +176,8 @@ def evaluate(
     record = {
         "version": _VERSION,
         "separator": {
-            **{name: getattr(separator, name) for name in ("name", "identity", "sample_rate", "channels")},
+            "name": methods[0].name,
+            **{name: getattr(separator, name) for name in ("identity", "sample_rate", "channels")},
             "sources": list(separator.sources),
         },
         "methods": [
@@ -182,26 +188,49 @@ def evaluate(
         "targets": list(stems[chosen[0]]),
         "settings": {**dataclasses.asdict(settings), "peaq": peaq.name if peaq else None},
         "summary": summary.to_dict("records"),
-        "excerpts": _excerpts(methods[0], corpus, stems, keys, tables["songs"], out, settings, progress),
+        "excerpts": _excerpts(methods, corpus, stems, keys, tables["songs"], out, settings, progress),
     }
     write_json(out / "evaluation.json", record)
     return Evaluation(out, tables["songs"], tables["clips"], tables["sweep"], summary)
 
 
-def _methods(separator: Separator, beside: Sequence[Separator], settings: EvaluationSettings) -> list[Method]:
-    methods = [Method(one.name, one.identity, one) for one in (separator, *beside)]
+def _methods(
+    separators: Sequence[Separator], names: Sequence[str] | None, settings: EvaluationSettings
+) -> list[Method]:
+    called = [one.name for one in separators] if names is None else list(names)
+    if len(called) != len(separators):
+        raise RecipeError(f"there are {len(separators)} separators and {len(called)} names: give one to each")
+    methods = [Method(name, one.identity, one) for name, one in zip(called, separators, strict=True)]
     methods += [Method(name, f"oracle: {name}", ORACLES[name]) for name in settings.oracles]
-    names = [method.name for method in methods]
-    for name in names:
-        if names.count(name) > 1:
-            raise RecipeError(f"two methods are called '{name}': rename one, so that tables can tell them apart")
+    every = [method.name for method in methods]
+    for name in every:
+        if every.count(name) > 1:
+            raise RecipeError(
+                f"two methods are called '{name}': give one another name, as in mine={name}, so that tables can "
+                "tell them apart"
+            )
     return methods
 
 
-def _facts(corpus: Corpus, song_id: str) -> dict[str, Any]:
+def _titles(corpus: Corpus) -> dict[str, str]:
+    """Titles by song, of those whose recording is in a tracks table."""
+    if corpus.tracks is None:
+        return {}
+    tracks = corpus.tracks.set_index("track_id")
+    titles = tracks["song_title"].fillna(tracks["title"]).dropna()
+    found = {str(track): str(title) for track, title in titles.items()}
+    if corpus.pairs is not None:
+        chosen = corpus.pairs[corpus.pairs["status"] == "chosen"]
+        pairs = zip(chosen["song_id"].astype(str), chosen["mixture_id"].astype(str), strict=True)
+        found |= {song: found[mixture] for song, mixture in pairs if mixture in found}
+    return found
+
+
+def _facts(corpus: Corpus, song_id: str, titles: Mapping[str, str]) -> dict[str, Any]:
     """What is known of a song besides its scores."""
     stems = list(corpus.song(song_id).values())
     known = {name: next((row[name] for row in stems if row[name]), None) for name in ("split", "genre", "artist")}
+    known["title"] = titles.get(song_id)
     return {"song_id": song_id, **known, "duration_s": stems[0]["num_frames"] / stems[0]["sample_rate"]}
 
 
@@ -223,34 +252,67 @@ def _key(
 
 
 def _excerpts(
-    method: Method,
+    methods: Sequence[Method],
     corpus: Corpus,
     stems: Mapping[str, Mapping[str, Sequence[str]]],
-    keys: Mapping[str, str],
+    keys: Mapping[str, Sequence[str]],
     songs: pd.DataFrame,
     out: Path,
     settings: EvaluationSettings,
     progress: Progress,
 ) -> Rows:
-    """Excerpts of songs by the separator's SDR; those are separated again, which gives what was measured."""
-    own = songs[songs["method"] == method.name].replace([np.inf, -np.inf], np.nan)
+    """Excerpts of songs by the first separator's SDR; those are separated again, which gives what was measured."""
+    own = songs[songs["method"] == methods[0].name].replace([np.inf, -np.inf], np.nan)
     by_song = own.groupby("song_id")["sdr_db"]
     # a song without one of the targets tells less; it is taken where there is no other
     is_whole = by_song.count() == own["target"].nunique()
     means = by_song.mean()[is_whole if is_whole.any() else slice(None)]
     chosen = chosen_songs({str(song_id): float(value) for song_id, value in means.items()}, settings.excerpts)
+    separators = [number for number, method in enumerate(methods) if isinstance(method.works, Separator)]
     listed = []
     for done, (song_id, rank) in enumerate(chosen.items()):
         progress("excerpts", done, len(chosen), 0)
-        folder = f"excerpts/{keys[song_id]}-{settings.excerpt_s:g}s"
-        known = read_json(out / folder / "excerpt.json")
-        if known is None:
-            with opened(corpus, song_id, stems[song_id], out) as song, estimated(method, song) as estimates:
-                known = write_excerpt(out / folder, song, estimates, settings.excerpt_s)
-            write_json(out / folder / "excerpt.json", known)
-        listed.append({"song_id": song_id, "rank": rank, "sdr_db": means[song_id], "folder": folder, **known})
+        # of each method in a folder of its own: one that is added later leaves the others as they are
+        places = {number: f"{keys[song_id][number]}-{settings.excerpt_s:g}s" for number in separators}
+        known = {number: read_json(out / "excerpts" / place / "excerpt.json") for number, place in places.items()}
+        if None in known.values():
+            with opened(corpus, song_id, stems[song_id], out) as song:
+                for number, place in places.items():
+                    if known[number] is None:
+                        folder = out / "excerpts" / place
+                        with estimated(methods[number], song) as estimates:
+                            known[number] = found = write_excerpt(folder, song, estimates, settings.excerpt_s)
+                        write_json(folder / "excerpt.json", found)
+        heard = [(number, found) for number, found in known.items() if found is not None]
+        files = [file for number, found in heard for file in _files(methods, number, places[number], found)]
+        listed.append(
+            {
+                "song_id": song_id,
+                "rank": rank,
+                "sdr_db": means[song_id],
+                "folder": "excerpts",
+                **{name: heard[0][1][name] for name in ("start_s", "length_s")},
+                "gain_db": min(found["gain_db"] for _, found in heard),
+                "files": files,
+            }
+        )
         progress("excerpts", done + 1, len(chosen), 0)
     return listed
+
+
+def _files(methods: Sequence[Method], number: int, place: str, excerpt: Mapping[str, Any]) -> Rows:
+    """Files of an excerpt: what all methods have is taken from the first's, and comes first."""
+    own = [
+        {
+            **file,
+            "method": methods[number].name if file["role"] == "estimate" else None,
+            "path": f"{place}/{file['path']}",
+            "gain_db": excerpt["gain_db"],
+        }
+        for file in excerpt["files"]
+        if number == 0 or file["role"] == "estimate"
+    ]
+    return sorted(own, key=lambda file: ("mixture", "reference", "estimate").index(file["role"]))
 
 
 def _summary(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ import dataclasses
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,13 +28,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from augment.render import Separate
-from manifests.corpus import open_corpora
-from manifests.errors import BuildError
+from manifests.errors import BuildError, RecipeError
 from manifests.installed import installed_version
 from manifests.lock import BuildLock
 from separators.network import Network
 from separators.weights import load_matching, load_network, save_network
-from training.batches import Batch, Mixtures, open_packed
+from training.batches import Batch, Mixtures
+from training.checks import corpora_for
 from training.journal import Journal
 from training.making import averaging, freeze, make_network, make_optimizer, set_training
 from training.objective import Objective
@@ -93,12 +93,15 @@ class TrainedRun:
         Steps done.
     validation : dict, optional
         `Validation.to_json` of the best weights, when the run finished.
+    interrupted : bool
+        It was stopped by Ctrl-C, and not because `max_minutes` were over.
     """
 
     folder: Path
     finished: bool
     step: int
     validation: dict[str, Any] | None = None
+    interrupted: bool = False
 
 
 def train(
@@ -126,7 +129,7 @@ def train(
     workers : int
         Processes that make mixtures; 0 makes them in this one, between steps.
     max_minutes : float, optional
-        The run stops after so long, as by Ctrl-C: the same call resumes.
+        The run stops after so long, at the end of a step: the same call resumes.
     separate : callable, optional
         For a mixing recipe whose cascade is by a separator.
     progress : callable, optional
@@ -146,9 +149,11 @@ def train(
     AudioError, TableError
         A corpus is damaged.
     """
+    if workers < 0:
+        raise RecipeError(f"workers is {workers}: write 0, or how many processes are to make mixtures")
     started = time.monotonic()
     with joined(device) as processes, _lock(out, processes), interrupts() as interrupted:
-        corpora = open_corpora(folders, open_packed)
+        corpora = corpora_for(recipe, folders)
         training = Mixtures.of_training(recipe, corpora, workers, separate)
         validation = Mixtures.of_validation(recipe, corpora, separate=separate)
         if processes.is_first:
@@ -197,7 +202,7 @@ def train(
                 progress(tick)
 
         if not run.is_finished(step, steps):
-            return TrainedRun(out, False, step)
+            return TrainedRun(out, False, step, interrupted=interrupted.is_set())
         if processes.is_first and not (out / BEST).is_file():  # no validation was due, or none gave a number
             run.save_best(step, None)
         processes.wait()
@@ -352,17 +357,20 @@ class _Run:
         if processes.is_first:
             plans = self.training.plans(first, accumulate * processes.world_size * size)
             kept = str(keep_plans(self.out, step, plans))
+        saved = [name for name in (STATE, BEST) if (self.out / name).is_file()]
+        unharmed = f", and what was saved before is as it was ({', '.join(saved)})" if saved else ""
         raise BuildError(
             f"step {step}: the loss is {loss:g} and the norm of the gradient {norm:g}; the plans of its mixtures "
-            f"are in {kept} (augment.plans_of and render replay them), and {self.out / STATE} and {BEST} are as "
-            "they were; lower optimizer.learning_rate, set clip_norm, or use 'precision: float32'"
+            f"are in {kept} (augment.plans_of and render replay them){unharmed}; lower optimizer.learning_rate, "
+            "set clip_norm, or use 'precision: float32'"
         )
 
     def validate(self, objective: Objective, mixtures: Mixtures, num: int) -> Validation:
         size = self.recipe.validation.batch_size or self.recipe.batch_size
         rank, world_size = self.processes.rank, self.processes.world_size
-        stop = max(1, math.ceil(num / size / world_size))
-        found = validate(objective, mixtures.batches(size, stop=stop, rank=rank, world_size=world_size))
+        starts = range(rank * size, num, world_size * size)
+        batches = mixtures.batches(size, stop=len(starts), rank=rank, world_size=world_size)
+        found = validate(objective, _first(batches, num, starts))
         return found.joined(self.processes.gather((found.losses, found.sdr_db)))
 
     def take_note(self, step: int, found: Validation) -> None:
@@ -451,6 +459,12 @@ class _Tally:
             "step_s": (time.monotonic() - self.start_s) / steps,
             "data_wait_s": self.wait_s / steps,
         }
+
+
+def _first(batches: Iterator[Batch], num: int, starts: Iterable[int]) -> Iterator[Batch]:
+    """Batches that start at these mixtures, without mixtures from `num` on."""
+    for start, (mixtures, targets) in zip(starts, batches, strict=True):
+        yield mixtures[: num - start], targets[: num - start]
 
 
 def _seed(seed: int, step: int, rank: int) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 import torch
 
-from manifests.errors import RecipeError
+from manifests.errors import RecipeError, did_you_mean
 from separators.network import Network
 from separators.weights import network_classes
 from training.objective import Objective
@@ -34,7 +35,14 @@ def make_network(recipe: TrainRecipe) -> Network:
     RecipeError
         There is no network of that name, a size is impossible, or its rate or channels are not the mixtures'.
     """
-    config_class, network_class = network_classes(str(recipe.network["name"]))
+    kind = str(recipe.network["name"])
+    config_class, network_class = network_classes(kind)
+    known = [field.name for field in dataclasses.fields(config_class)]
+    for name in recipe.network:
+        if name not in (*known, "name"):
+            raise RecipeError(
+                f"network.{name}: '{kind}' has no such field{did_you_mean(name, known)}; it has {', '.join(known)}"
+            )
     mix = recipe.mix
     compared = [recipe.targets.get(name, name) for name in mix.outputs]
     values = {

@@ -91,6 +91,7 @@ def joined(device: str) -> Iterator[Processes]:
     """
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = device_of(device)
+    place = None
     try:
         place = torch.device(device)
         if place.type == "cuda":
@@ -101,8 +102,10 @@ def joined(device: str) -> Iterator[Processes]:
             torch.cuda.set_device(place)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
-        first = str(error).partition("\n")[0]
-        raise RecipeError(f"device '{device}': {first}; give cpu, cuda or cuda:NUMBER") from error
+        # of what is no GPU, torch lists all that it was ever built for
+        is_gpu = place is not None and place.type == "cuda"
+        why = str(error).partition("\n")[0] if is_gpu else "torch has none of that name here"
+        raise RecipeError(f"device '{device}': {why}; give auto, cpu, cuda or cuda:NUMBER") from error
     if world_size == 1 or torch.distributed.is_initialized():
         yield Processes(rank, world_size, place)
         return

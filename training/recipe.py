@@ -238,8 +238,13 @@ class TrainRecipe(Settings):
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
-        if (self.steps_per_epoch is None) == (self.epoch_audio_s is None):
-            raise ValueError("write one of steps_per_epoch and epoch_audio_s")
+        if self.steps_per_epoch is None and self.epoch_audio_s is None:
+            raise ValueError("steps_per_epoch and epoch_audio_s are both missing: write one of them")
+        if self.steps_per_epoch is not None and self.epoch_audio_s is not None:
+            raise ValueError(
+                f"steps_per_epoch is {self.steps_per_epoch} and epoch_audio_s {self.epoch_audio_s:g}: write one of "
+                "them, and null for one that the base has ('steps_per_epoch=null')"
+            )
         if self.mix.num_frames is None:
             raise ValueError(f"mix.length_s is '{self.mix.length_s}', and a batch needs one length: write seconds")
         for target in self.targets:
@@ -310,10 +315,23 @@ def load_training(recipe: str | Path | Mapping[str, Any], changes: Sequence[str]
         When there is no such recipe, or something in it is wrong: one line for each field.
     """
     source = "recipe" if isinstance(recipe, Mapping) else str(recipe)
-    values = _resolved(recipe, ())
-    for change in changes:
-        values = _merged(values, _change(change))
+    base = values = _resolved(recipe, ())
+    parsed = [_change(change) for change in changes]
+    for change in parsed:
+        values = _merged(values, change)
+    if changes and _is_wrong(values):
+        wrong = [text for text, change in zip(changes, parsed, strict=True) if _is_wrong(_merged(base, change))]
+        changed = f"--set {' '.join(changes if len(wrong) in (0, len(changes)) else wrong)}"
+        source = f"{source} with {changed}" if _is_wrong(base) else changed
     return make_recipe(values, source, TrainRecipe)
+
+
+def _is_wrong(values: dict[str, Any]) -> bool:
+    try:
+        make_recipe(values, "", TrainRecipe)
+    except RecipeError:
+        return True
+    return False
 
 
 def _resolved(recipe: str | Path | Mapping[str, Any], seen: tuple[Path, ...]) -> dict[str, Any]:

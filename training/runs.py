@@ -1,6 +1,7 @@
 """The folder of a training run: whose it is, where it stands, how it went.
 
-- `recipe.json`: the recipe as resolved, and what identifies the corpora;
+- `recipe.json`: the recipe as resolved, and what identifies the corpora, which others cannot follow once there are
+  weights;
 - `metrics.jsonl`: the reports (`training.journal`);
 - `best.safetensors`: the weights of the best validation, with the network's config (`separators.weights`);
 - `state.pt`: all that the same command needs to go on, as if nothing had happened;
@@ -24,9 +25,9 @@ from augment.plan import MixturePlan, plans_table
 from manifests.corpus import Corpus
 from manifests.errors import BuildError
 from manifests.files import TEMPORARY_PREFIX, replacing
-from manifests.tables import write_table
+from manifests.tables import find_table, write_table
 from training.recipe import TrainRecipe
-from training.records import write_json
+from training.records import read_json, write_json
 
 __all__ = ["BEST", "RUN", "STATE", "claim_folder", "keep_plans", "read_state", "write_run", "write_state"]
 
@@ -41,7 +42,7 @@ _MAY_CHANGE = ("about", "epochs", "early_stopping", "log_every", "tensorboard")
 
 
 def claim_folder(folder: Path, recipe: TrainRecipe, corpora: Mapping[str, Corpus]) -> None:
-    """Write what the run is into its folder, or refuse a folder with another run.
+    """Write what the run is into its folder, or refuse a folder with another run's weights, or of something else.
 
     Parameters
     ----------
@@ -53,19 +54,25 @@ def claim_folder(folder: Path, recipe: TrainRecipe, corpora: Mapping[str, Corpus
     Raises
     ------
     BuildError
-        The folder is another run's, or cannot be written.
+        The folder is another run's, a corpus or a build, or cannot be written.
     """
     values: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
         "corpora": {name: corpus.identity for name, corpus in corpora.items()},
     }
+    if find_table(folder, "stems") is not None:
+        raise BuildError(f"{folder}: is a corpus, and no folder of a training run; choose another --out folder")
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
     path = folder / RECIPE
-    if path.exists():
-        _require_same(path, values, recipe)
-    elif any((folder / name).exists() for name in (STATE, BEST)):
-        raise BuildError(f"{folder}: holds weights, and no {RECIPE} that says whose; choose another --out folder")
+    before = _begun(path) if path.exists() else None
+    # a run that never came to save anything leaves nothing that another recipe could spoil
+    if any((folder / name).exists() for name in (STATE, BEST)):
+        if before is None:
+            raise BuildError(
+                f"{folder}: holds weights, and no {RECIPE} that says whose; choose another --out folder"
+            )
+        _require_same(path, before, values)
     write_json(path, values)
 
 
@@ -109,10 +116,11 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damage can break the reader anywhere
-        first = str(error).strip().partition("\n")[0]
+        best = path.with_name(BEST)
+        rest = f", or go on from the best weights in another folder with 'start_from: {best}'"
         raise BuildError(
-            f"{path}: is no state of a training run, or damaged ({first}); remove it to start anew, or go on from "
-            f"the best weights in another folder with 'start_from: {path.with_name(BEST)}'"
+            f"{path}: is no state of a training run, or is damaged; remove it to start anew"
+            f"{rest if best.exists() else ''}"
         ) from error
     if not isinstance(state, dict) or _FIELDS - state.keys():
         raise BuildError(f"{path}: holds a {type(state).__name__} that is no state of a training run; remove it")
@@ -144,19 +152,27 @@ def write_run(folder: Path, values: Mapping[str, Any]) -> None:
     write_json(folder / RUN, values)
 
 
-def _require_same(path: Path, values: Mapping[str, Any], recipe: TrainRecipe) -> None:
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        old, corpora = dict(before["recipe"]), dict(before["corpora"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BuildError(f"{path}: cannot be read ({error}); choose another --out folder") from error
-    new = values["recipe"]
+def _begun(path: Path) -> dict[str, dict[str, Any]]:
+    """What `claim_folder` wrote when a run began."""
+    found = read_json(path) or {}
+    if "builder" in found:
+        raise BuildError(
+            f"{path}: is of a build ('{found['builder']}'), and of no training run; choose another --out folder"
+        )
+    if not all(isinstance(found.get(name), dict) for name in ("recipe", "corpora")):
+        raise BuildError(f"{path}: is no recipe of a training run, or is damaged; choose another --out folder")
+    return found
+
+
+def _require_same(path: Path, before: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    old, new = before["recipe"], values["recipe"]
     for name in sorted({*old, *new}):
-        may_change = name in _MAY_CHANGE and not (name == "epochs" and recipe.schedule.name == "cosine")
-        if old.get(name) != new.get(name) and not may_change:
+        is_cosine = name == "epochs" and new["schedule"]["name"] == "cosine"
+        if old.get(name) != new.get(name) and (is_cosine or name not in _MAY_CHANGE):
+            why = " (the cosine schedule ends with them)" if is_cosine else ""
             raise BuildError(
                 f"{path}: the run was begun with {name} {json.dumps(old.get(name))}, and is now asked for "
-                f"{json.dumps(new.get(name))}; use the same settings, or another --out folder"
+                f"{json.dumps(new.get(name))}{why}; use the same settings, or another --out folder"
             )
-    if corpora != values["corpora"]:
+    if before["corpora"] != values["corpora"]:
         raise BuildError(f"{path}: the run was begun with other corpora; use the same, or another --out folder")

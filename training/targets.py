@@ -119,7 +119,8 @@ def target_stems(
             if alone is None:
                 raise TableError(
                     f"{corpus.folder}: song '{song_id}' has no stem for the source '{source}' ({has}); say what to "
-                    f"compare it with: targets={{'{source}': 'STEM+STEM'}}, and leave out sources to skip"
+                    f"compare it with by --target {source}=STEM+STEM (in Python targets={{'{source}': "
+                    "'STEM+STEM'}), and leave out sources to skip"
                 )
         return {source: parts for source, parts in found.items() if parts is not None}
     if not targets:

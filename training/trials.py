@@ -92,8 +92,9 @@ def listening_items(
             yield ListeningItem(_file_name(song_id), song.sample_rate, mixture, dialogue, found)
     if not num_items:
         raise RecipeError(
-            f"{corpus.folder}: in none of {len(songs)} songs '{target}' pauses while something else is heard, "
-            "which is where separators are made equally loud; take other songs, or a longer length_s"
+            f"{corpus.folder}: in none of {len(songs)} songs '{target}' pauses for a tenth of {length_s:g} s while "
+            "something else is heard, which is where separators are made equally loud; take a target that pauses "
+            "('--target'), or songs in which it does"
         )
 
 
@@ -118,8 +119,8 @@ def _number(name: str, separator: Separator, target: str) -> int:
     number = source_number(target, separator.sources)
     if number is None:
         raise RecipeError(
-            f"'{name}' separates {', '.join(separator.sources)} and not '{target}': choose another target or "
-            "separator"
+            f"'{name}' does not separate '{target}': choose one of {', '.join(separator.sources)} "
+            "with '--target', or another separator"
         )
     return number
 

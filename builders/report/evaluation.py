@@ -5,8 +5,8 @@ What is read of them:
 - ``evaluation.json``: ``separator`` (``name``, ``sample_rate``), ``methods`` (``name``, ``is_oracle``), ``corpus``,
   ``targets``, ``summary`` (``per``: 'song' or 'clip', ``method``, ``target``, ``score``, ``count``, ``silent``,
   ``infinite``, ``median``, ``mean``, ``std``), ``excerpts`` (``song_id``, ``rank``, ``sdr_db``, ``folder``,
-  ``start_s``, ``length_s``, ``gain_db``, and ``files`` with ``role``, ``target`` and ``path``). NaN is null there,
-  infinities are 'inf' and '-inf'.
+  ``start_s``, ``length_s``, ``gain_db``, and ``files`` with ``role``, ``target``, ``method``, ``path`` and
+  ``gain_db``, the file's own). NaN is null there, infinities are 'inf' and '-inf'.
 - ``songs``, and ``sweep`` if it is there, as ``.parquet`` or ``.csv``: ``method``, ``song_id``, ``target``, and a
   column for each score.
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,6 @@ MEAN = "mean"
 SCORES = {
     "sdr_db": "SDR",
     "sdr_improvement_db": "SDR improvement",
-    "snr_db": "SNR",
-    "snr_improvement_db": "SNR improvement",
     "si_sdr_db": "SI-SDR",
     "si_sdr_improvement_db": "SI-SDR improvement",
     "si_sir_db": "SI-SIR",
@@ -61,10 +60,11 @@ SCORES = {
     "bsseval_sar_db": "BSSEval SAR",
     "two_f_score": "2f-model, 0 to 100",
 }
-"""Scores in the order of the tables, and what the page calls them."""
+"""Scores in the order of the tables, and what the page calls them; SNR is SDR but for an epsilon, and left out."""
 
 _TEXT = {"method": str, "song_id": str, "target": str}
 _MOST_DB = 60.0
+_HASH = re.compile(r"[0-9a-f]{24,}")
 _OTHERS = ("--alternative", "--mixture", "--two")
 
 Floats = npt.NDArray[np.float64]
@@ -101,6 +101,7 @@ class SongRow:
     """A song in the table of songs: mean SDR, and SDR and its improvement by target."""
 
     song_id: str
+    title: str
     about: str
     duration_s: float | None
     mean: str
@@ -112,6 +113,7 @@ class Sound:
     """A file of an excerpt: its picture and player, or why there is none."""
 
     name: str
+    target: str
     colour: str
     png: str | None
     clip: str | None
@@ -121,13 +123,14 @@ class Sound:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Seconds of a song."""
+    """Seconds of a song: what is heard, in rows of a name and its sounds."""
 
     song_id: str
+    title: str
     rank: str
     sdr: str
     where: str
-    sounds: tuple[Sound, ...]
+    rows: tuple[tuple[str, tuple[Sound, ...]], ...]
 
 
 def write_evaluation_page(folder: Path) -> Path:
@@ -157,7 +160,8 @@ def write_evaluation_page(folder: Path) -> Path:
     methods = _methods(record)
     targets = [str(target) for target in record.get("targets") or []]
     own = songs[songs["method"] == methods[0].name]
-    listed = _songs(own, targets)
+    titles = _titles(own)
+    listed = _songs(own, targets, titles)
     text = (
         environment()
         .get_template("evaluation.html.j2")
@@ -173,9 +177,9 @@ def write_evaluation_page(folder: Path) -> Path:
             tiles=_tiles(record, methods[0], targets),
             tables=_tables(record, methods, targets),
             strips=_strips(songs, methods, targets),
-            gains=_gains(own, targets),
+            gains=_gains(own, methods[0], targets),
             sweep=_sweep(_table(folder, "sweep"), methods, targets),
-            excerpts=_excerpts(folder, record, targets),
+            excerpts=_excerpts(folder, record, methods[0], targets, titles),
             first_songs=listed if len(listed) <= SHOWN_ROWS else listed[: SHOWN_ROWS // 2],
             last_songs=[] if len(listed) <= SHOWN_ROWS else listed[-(SHOWN_ROWS // 2) :],
         )
@@ -269,8 +273,10 @@ def _decibels(value: object, places: int = 2) -> str:
 
 
 def _strips(songs: pd.DataFrame, methods: Sequence[Method], targets: Sequence[str]) -> list[Chart]:
-    """Of each target the SDR of each song by each method."""
+    """Of each target the SDR of each song by each method, all over one axis."""
     charts = []
+    every = songs.loc[songs["target"].isin(targets), "sdr_db"].to_numpy(np.float64)
+    span = every[_drawable(every)]
     for target in targets:
         of_target = songs[songs["target"] == target]
         rows, left_out = [], 0
@@ -279,13 +285,15 @@ def _strips(songs: pd.DataFrame, methods: Sequence[Method], targets: Sequence[st
             kept = _drawable(values)
             left_out += int((~kept & ~np.isnan(values)).sum())
             rows.append(Series(method.name, method.colour, values[kept].tolist()))
-        svg = plots.strips(rows, f"SDR of the {target} by method", "SDR, dB")
-        words = "points are songs; box and line are quartiles and median"
+        svg = plots.strips(rows, f"SDR of the {target} by method", "SDR, dB", span.tolist())
+        words = "points are songs, lines their median"
+        if "<rect" in svg:
+            words += ", boxes the quartiles"
         charts.append(Chart(target, "SDR of each song", svg, words + _beyond(left_out)))
     return charts
 
 
-def _gains(own: pd.DataFrame, targets: Sequence[str]) -> Chart | None:
+def _gains(own: pd.DataFrame, method: Method, targets: Sequence[str]) -> Chart | None:
     """How the improvement depends on how much of a target the mixture is."""
     if "sdr_improvement_db" not in own:
         return None
@@ -303,7 +311,8 @@ def _gains(own: pd.DataFrame, targets: Sequence[str]) -> Chart | None:
         series, "SDR improvement against the SDR of the mixture", "SDR of the mixture, dB", "improvement, dB"
     )
     summary = _falling(series) + _beyond(left_out)
-    return Chart("Improvement by input", "what is gained over the mixture, each song", svg, summary.strip("; "))
+    note = f"of {method.name}: what is gained over the mixture, each song"
+    return Chart("Improvement by input", note, svg, summary.strip("; "))
 
 
 def _drawable(values: Floats) -> npt.NDArray[np.bool_]:
@@ -316,15 +325,13 @@ def _beyond(count: int) -> str:
 
 
 def _falling(series: Sequence[Series]) -> str:
-    """How the improvement goes with the input's SDR, in words."""
-    x, y = (
-        np.concatenate([np.asarray(values, np.float64) for values in found] or [np.zeros(0)])
-        for found in ([row.x for row in series], [row.values for row in series])
-    )
-    if len(x) < 3 or np.ptp(x) < 1e-6:
-        return ""
-    slope = float(np.polyfit(x, y, 1)[0])
-    return f"{number(slope, 2)} dB for each dB that the input is better"
+    """How the improvement of each target goes with the input's SDR, in words."""
+    slopes = [
+        f"{row.name} {number(float(np.polyfit(row.x, row.values, 1)[0]), 2)} dB"
+        for row in series
+        if len(row.x) >= 3 and np.ptp(row.x) > 1e-6
+    ]
+    return f"for each dB that the input is better: {', '.join(slopes)}" if slopes else ""
 
 
 def _sweep(sweep: pd.DataFrame | None, methods: Sequence[Method], targets: Sequence[str]) -> list[Chart]:
@@ -352,7 +359,17 @@ def _sweep(sweep: pd.DataFrame | None, methods: Sequence[Method], targets: Seque
     return charts
 
 
-def _songs(own: pd.DataFrame, targets: Sequence[str]) -> list[SongRow]:
+def _titles(own: pd.DataFrame) -> dict[str, str]:
+    """What songs are called: their titles, or their ids, of which hashes are shortened."""
+    ids = own["song_id"].astype(str)
+    titles = own["title"] if "title" in own else [None] * len(own)
+    return {
+        song_id: title if isinstance(title, str) else f"{song_id[:12]}…" if _HASH.fullmatch(song_id) else song_id
+        for song_id, title in zip(ids, titles, strict=True)
+    }
+
+
+def _songs(own: pd.DataFrame, targets: Sequence[str], titles: Mapping[str, str]) -> list[SongRow]:
     """Songs with the worst first; those without a value last."""
     rows = []
     for song_id, group in own.groupby("song_id", sort=False):
@@ -365,12 +382,15 @@ def _songs(own: pd.DataFrame, targets: Sequence[str]) -> list[SongRow]:
             (_decibels(row.get("sdr_db")), _decibels(row.get("sdr_improvement_db")))
             for row in (scores.get(target, {}) for target in targets)
         )
-        row = SongRow(str(song_id), " · ".join(known), finite(first.get("duration_s")), _decibels(mean), cells)
+        title, about = titles[str(song_id)], " · ".join(known)
+        row = SongRow(str(song_id), title, about, finite(first.get("duration_s")), _decibels(mean), cells)
         rows.append((math.isnan(mean), mean if values else 0.0, str(song_id), row))
     return [row for *_, row in sorted(rows, key=lambda found: found[:3])]
 
 
-def _excerpts(folder: Path, record: Mapping[str, Any], targets: Sequence[str]) -> list[Excerpt]:
+def _excerpts(
+    folder: Path, record: Mapping[str, Any], method: Method, targets: Sequence[str], titles: Mapping[str, str]
+) -> list[Excerpt]:
     listed = [item for item in record.get("excerpts") or [] if isinstance(item, dict)]
     lengths = [finite(item.get("length_s")) or 0.0 for item in listed]
     num_files = sum(len(_files(item)) for item in listed)
@@ -381,9 +401,22 @@ def _excerpts(folder: Path, record: Mapping[str, Any], targets: Sequence[str]) -
         where = f"{clock(start)}–{clock(start + length)}"
         if gain < -0.05:
             where += f", all {number(gain)} dB, to stay within full scale"
-        sounds = _sounds(str(item.get("folder")), folder, _files(item), targets, kbps)
+        rows: dict[tuple[str, str], list[Sound]] = {}
+        sounds = _sounds(str(item.get("folder")), folder, _files(item), gain, method, targets, kbps)
+        for file, sound in zip(_files(item), sounds, strict=True):
+            # a separator may be called what a role is
+            rows.setdefault((str(file.get("role")), sound.name), []).append(sound)
         song_id, rank = str(item.get("song_id")), str(item.get("rank"))
-        found.append(Excerpt(song_id, rank, _decibels(item.get("sdr_db")), where, tuple(sounds)))
+        found.append(
+            Excerpt(
+                song_id,
+                titles.get(song_id, song_id),
+                rank,
+                _decibels(item.get("sdr_db")),
+                where,
+                tuple((name, tuple(heard)) for (_, name), heard in rows.items()),
+            )
+        )
     return found
 
 
@@ -392,23 +425,34 @@ def _files(item: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _sounds(
-    place: str, folder: Path, files: Sequence[Mapping[str, Any]], targets: Sequence[str], kbps: float
+    place: str,
+    folder: Path,
+    files: Sequence[Mapping[str, Any]],
+    gain_db: float,
+    method: Method,
+    targets: Sequence[str],
+    kbps: float,
 ) -> list[Sound]:
-    """The files of an excerpt, their spectrograms to one scale."""
+    """The files of an excerpt at one level, their spectrograms to one scale; the first method's if unsaid."""
     colours = stem_colours(targets)
     sounds: list[Sound] = []
     seen: list[Spectrogram | None] = []
     for file in files:
         target = str(file.get("target") or "")
-        name = f"{target}: {file.get('role')}" if target else str(file.get("role"))
+        role = str(file.get("role"))
+        name = str(file.get("method") or method.name) if role == "estimate" else role
         href = f"{place}/{file.get('path')}"
-        sound = Sound(name, colours.get(target, "--mixture"), None, None, href, None)
+        sound = Sound(name, target, colours.get(target, "--mixture"), None, None, href, None)
         picture = None
+        # each method's files were made quieter as far as they need be
+        further_db = 0.0 if (own_db := finite(file.get("gain_db"))) is None else min(0.0, gain_db - own_db)
         try:
             path = resolve(folder, href)
             info = probe(path)
             picture = spectrogram(path, info.num_frames, info.sample_rate)
-            clip = data_uri(*encoded(read(path)[0], info.sample_rate, kbps))
+            picture = dataclasses.replace(picture, levels_db=picture.levels_db + further_db)
+            audio = read(path)[0] * np.float32(10 ** (further_db / 20))
+            clip = data_uri(*encoded(audio, info.sample_rate, kbps))
             sound = dataclasses.replace(sound, clip=clip)
         except StemloomError as error:
             sound = dataclasses.replace(sound, error=str(error))

@@ -16,9 +16,10 @@ import numpy.typing as npt
 WIDTH = 370.0
 _HEIGHT = 170.0
 _LEFT, _RIGHT, _BOTTOM, _TOP = 30.0, 8.0, 30.0, 8.0
-_ROW, _LABEL = 34.0, 11.0
+_ROW, _LABEL = 38.0, 13.0
 _TEXT = 9.5
 _MAX_CHARS = 60
+_BOXED = 8
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 Floats = npt.NDArray[np.float64]
@@ -35,8 +36,8 @@ class Series:
     is_dashed: bool = False
 
 
-def strips(rows: Sequence[Series], label: str, unit: str) -> str:
-    """Draw the values of each row as points, with their quartiles and median.
+def strips(rows: Sequence[Series], label: str, unit: str, span: Sequence[float] = ()) -> str:
+    """Draw the values of each row as points, with their median, and from eight values on with their quartiles.
 
     Parameters
     ----------
@@ -46,6 +47,8 @@ def strips(rows: Sequence[Series], label: str, unit: str) -> str:
         What the picture shows, for those who cannot see it.
     unit : str
         Below the axis.
+    span : sequence of float
+        Values that the axis reaches too, so that pictures beside each other share it.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def strips(rows: Sequence[Series], label: str, unit: str) -> str:
     if not values:
         return ""
     bottom = _TOP + _ROW * len(rows)
-    marks = _ticks(values, 6)
+    marks = _ticks([*values, *span], 6)
     x = _scale(marks, 4.0, WIDTH - _RIGHT)
     parts = [_line(x(mark), _TOP, x(mark), bottom, "--rule") for mark in marks]
     parts += [_text(x(mark), bottom + 11, _number(mark), "middle") for mark in marks]
@@ -64,7 +67,7 @@ def strips(rows: Sequence[Series], label: str, unit: str) -> str:
     for number, row in enumerate(rows):
         top = _TOP + _ROW * number
         middle = top + _LABEL + (_ROW - _LABEL) / 2
-        parts.append(_text(4.0, top + _LABEL - 2, row.name, "start"))
+        parts.append(_text(4.0, top + _LABEL - 3, row.name, "start"))
         if not row.values:
             continue
         for place, value in enumerate(row.values):
@@ -72,10 +75,12 @@ def strips(rows: Sequence[Series], label: str, unit: str) -> str:
             y = middle + 12.0 * ((place * _GOLDEN) % 1.0 - 0.5)
             parts.append(_dot(x(value), y, row.colour))
         low, median, high = np.quantile(row.values, [0.25, 0.5, 0.75])
-        parts.append(
-            f'<rect x="{_place(x(low))}" y="{_place(middle - 8)}" width="{_place(max(0.5, x(high) - x(low)))}" '
-            f'height="16" rx="2" style="fill: var({row.colour}); fill-opacity: 0.16"/>'
-        )
+        if len(row.values) >= _BOXED:
+            parts.append(
+                f'<rect x="{_place(x(low))}" y="{_place(middle - 8)}" '
+                f'width="{_place(max(0.5, x(high) - x(low)))}" height="16" rx="2" '
+                f'style="fill: var({row.colour}); fill-opacity: 0.16"/>'
+            )
         parts.append(_line(x(median), middle - 8, x(median), middle + 8, row.colour, 2.2))
     return _svg(parts, bottom + 26, label)
 

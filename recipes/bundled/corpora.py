@@ -4,8 +4,8 @@
 
 DATA has a `manifest.csv` (path, class, song, licence, note) of speech, vocals, effects, music and multitracks.
 STEMS is a folder of synthesised songs, `NAME_vocals.*` beside `NAME_instrumental.*`. Besides, sentences of random
-words are spoken by flite, espeak-ng and festival. Everything becomes a file of 16 bit at 44.1 kHz; what is silent
-is left out of voices. Public domain, CC0 and CC BY only: what has another licence is left out, and said.
+or invented words are spoken by flite, espeak-ng and festival. Everything becomes a file of 16 bit at 44.1 kHz; what
+is silent is left out of voices. Public domain, CC0 and CC BY only: what has another licence is left out, and said.
 
 Splits are of speakers, songs and families of sounds: nothing of one is in two of them.
 """
@@ -39,6 +39,21 @@ VOICES = [
     *(("flite", voice, ()) for voice in ("kal16", "awb", "rms", "slt")),
     *(("espeak-ng", f"en+{kind}", ("-s", speed)) for kind, speed in (("f2", "150"), ("m3", "165"), ("f5", "140"))),
     *(("festival", voice, ()) for voice in ("ked_diphone", "cmu_us_slt_arctic_hts")),
+]
+# and those of other languages, which say invented words
+FOREIGN = [
+    *(
+        ("festival", voice, ())
+        for voice in (
+            *("upc_ca_ona_hts", "czech_dita", "czech_krb", "czech_machac", "czech_ph", "hy_fi_mv_diphone"),
+            *("suo_fi_lj_diphone", "lp_diphone", "pc_diphone", "msu_ru_nsh_clunits"),
+        )
+    ),
+    *(
+        ("espeak-ng", voice, ("-s", speed))
+        for voice, speed in (("fr+f4", "160"), ("de+m2", "150"), ("es+f1", "145"))
+    ),
+    *(("espeak-ng", voice, ("-s", speed)) for voice, speed in (("it+m5", "165"), ("pl+m7", "155"))),
 ]
 SENTENCES = 40
 WEIGHTS = {("speech", True): 0.5, ("vocals", True): 0.2, ("vocals", False): 2.0, ("music", True): 0.3}
@@ -102,13 +117,19 @@ def sung(songs: Path) -> Iterator[tuple[str, str, str, str, Audio]]:
             yield f"synthetic/{voice.stem}", "vocals", split, "synthesised", heard(stereo(voice))
 
 
+def invented(chance: random.Random) -> str:
+    """A word that most languages could have."""
+    return "".join(chance.choice("bdfgklmnprstv") + chance.choice("aeiou") for _ in range(chance.randint(2, 4)))
+
+
 def spoken(words: list[str]) -> Iterator[tuple[str, str, str, str, Audio]]:
-    """The same of sentences of random words; the last voice validates."""
-    for number, (program, voice, options) in enumerate(VOICES):
+    """The same of sentences of random words; the last of the English voices validates."""
+    for number, (program, voice, options) in enumerate([*VOICES, *FOREIGN]):
         chance = random.Random(number)
         parts = []
         for _ in range(SENTENCES):
-            text = " ".join(chance.sample(words, chance.randint(5, 14))) + "."
+            said = chance.sample(words, chance.randint(5, 14))
+            text = " ".join(said if number < len(VOICES) else [invented(chance) for _ in said]) + "."
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "spoken.wav"
                 if program == "flite":

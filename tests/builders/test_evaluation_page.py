@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 from builders.report.evaluation import write_evaluation_page
 from builders.report.plots import Series, lines, points, strips
@@ -82,7 +85,7 @@ def test_the_scores_are_those_of_the_summary(found: Evaluation, page: Page) -> N
 
 def test_infinite_values_are_shown_as_such(found: Evaluation, page: Page) -> None:
     # the mixture of the song without vocals is its accompaniment
-    row = found.summary.set_index(["method", "target", "score"]).loc[("nothing", "accompaniment", "snr_db")]
+    row = found.summary.set_index(["method", "target", "score"]).loc[("nothing", "accompaniment", "si_sdr_db")]
     assert row["infinite"] == 1
     assert "1 infinite" in page.source
 
@@ -122,12 +125,76 @@ def test_pictures_have_a_point_for_each_value(found: Evaluation, page: Page) -> 
 
 def test_excerpts_are_heard_and_seen(found: Evaluation, page: Page) -> None:
     record = json.loads((found.folder / "evaluation.json").read_text())
-    assert len(page.players("clip")) == len(page.all("img")) == 3 * 5
+    assert len(page.players("clip")) == len(page.all("img")) == 3 * 7
     assert [item["rank"] for item in record["excerpts"]] == ["best", "median", "worst"]
     hrefs = [str(link["href"]) for link in page.all("a") if str(link["href"]).endswith(".flac")]
-    assert len(hrefs) == 15
+    assert len(hrefs) == 3 * 7
+    rows = re.findall(r'<div class="heard">(.*?)</figure>', page.source, re.DOTALL)
+    names = [re.findall("<b>(.*?)</b>", row) for row in rows]
+    assert names == [["mixture", "reference", "clipping", "nothing"]] * 3
     assert all((found.folder / href).is_file() for href in hrefs)
     assert page.all("script") == page.all("link") == []
+
+
+def test_excerpts_are_played_at_one_level(found: Evaluation, tmp_path: Path) -> None:
+    record = json.loads((found.folder / "evaluation.json").read_text())
+    found.songs.to_parquet(tmp_path / "songs.parquet")
+    path = next(found.folder.glob("excerpts/*/00-mixture.flac"))
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+    item = {**record["excerpts"][0], "folder": ".", "gain_db": -6.0}
+    played = []
+    for own_db in (0.0, -6.0):
+        file = {"role": "estimate", "target": "vocals", "method": "a", "path": path.name, "gain_db": own_db}
+        (tmp_path / "evaluation.json").write_text(json.dumps({**record, "excerpts": [{**item, "files": [file]}]}))
+        (source,) = Page(write_evaluation_page(tmp_path)).players("clip")
+        played.append(soundfile.read(io.BytesIO(base64.b64decode(source.partition(",")[2])))[0].std())
+    assert 20 * np.log10(played[0] / played[1]) == pytest.approx(-6.0, abs=0.5)
+
+
+def test_names_that_tables_have_are_the_pages(found: Evaluation, tmp_path: Path) -> None:
+    corpus = Corpus.open(found.folder.parent / "corpus")
+    settings = EvaluationSettings(excerpt_s=0.2, limit=4)
+    separators = [Clipping("runs/long/best.safetensors", GAINS), Gains("nothing", dict.fromkeys(GAINS, 0.5))]
+    evaluate(separators[0], corpus, tmp_path, settings, beside=separators[1:], names=["reference", "half of it"])
+    page = Page(write_evaluation_page(tmp_path))
+    assert "runs/long" not in page.source
+    (heard,) = {tuple(re.findall("<b>(.*?)</b>", row)) for row in page.source.split('<div class="heard">')[1:4]}
+    assert heard[:4] == ("mixture", "reference", "reference", "half of it")
+    assert "of reference: what is gained over the mixture" in page.text
+
+
+def test_songs_are_called_by_their_titles_and_hashes_are_short(found: Evaluation, tmp_path: Path) -> None:
+    record = json.loads((found.folder / "evaluation.json").read_text())
+    hashed = "0123456789abcdef" * 2
+    songs = found.songs.replace({"song_id": {"song 1": hashed}})
+    songs["title"] = songs["song_id"].map({"song 2": "Paper Lanterns"})
+    (tmp_path / "evaluation.json").write_text(json.dumps({**record, "excerpts": []}))
+    songs.to_parquet(tmp_path / "songs.parquet")
+    page = Page(write_evaluation_page(tmp_path))
+    titles = {row[0].removesuffix("Band · test") for row in page.rows if row and row[0].endswith("Band · test")}
+    assert titles == {"song 0", "0123456789ab…", "Paper Lanterns", "song 3", "song 4"}
+    assert f'title="{hashed}"' in page.source
+
+
+def test_pictures_of_targets_share_their_axis_and_boxes_need_songs(found: Evaluation, page: Page) -> None:
+    pictures = re.findall(r'<svg role="img" aria-label="SDR of the.*?</svg>', page.source, re.DOTALL)
+    axes = [re.findall(r'<text x="([\d.]+)"[^>]*middle">(.*?)</text>', svg) for svg in pictures]
+    assert len(axes) == 2
+    assert axes[0] == axes[1]
+    assert not any("<rect" in svg for svg in pictures)
+    assert [strips([Series("a", "--one", range(n))], "x", "dB").count("<rect") for n in (7, 8)] == [0, 1]
+
+
+def test_the_improvement_goes_with_the_input_for_each_target_alone(found: Evaluation, page: Page) -> None:
+    own = found.songs[found.songs["method"] == "clipping"]
+    slopes = []
+    for target, rows in own.groupby("target", sort=False):
+        gained = rows["sdr_improvement_db"]
+        before = rows["sdr_db"] - gained
+        kept = (before.abs() <= 60) & (gained.abs() <= 60)
+        slopes.append(f"{target} {words(np.polyfit(before[kept], gained[kept], 1)[0])} dB")
+    assert f"for each dB that the input is better: {', '.join(slopes)}" in page.text
+    assert "of clipping: what is gained over the mixture" in page.text
 
 
 def test_the_same_evaluation_gives_the_same_page(found: Evaluation) -> None:
@@ -155,7 +222,7 @@ def test_what_lies_outside_of_the_folder_is_not_read(found: Evaluation, tmp_path
     found.songs.to_parquet(tmp_path / "songs.parquet")
     page = Page(write_evaluation_page(tmp_path))
     assert page.players("clip") == []
-    assert page.source.count('<div class="error">') == 5
+    assert page.source.count('<div class="error">') == 7
 
 
 def test_tables_may_be_csv_and_excerpts_missing(found: Evaluation, tmp_path: Path) -> None:
@@ -213,6 +280,6 @@ def test_a_browser_shows_it_and_plays_the_excerpts(found: Evaluation, tmp_path: 
             "audio.onloadedmetadata = () => done(audio.duration); audio.onerror = () => fail(audio.src);"
             "audio.preload = 'metadata'; audio.load(); })))"
         )
-        assert durations == pytest.approx([0.2] * 15, abs=0.02)
+        assert durations == pytest.approx([0.2] * 21, abs=0.02)
         circle = "document.querySelector('circle')"
         assert browser.run(f"getComputedStyle({circle}).fill") not in ("rgb(0, 0, 0)", "none")

@@ -62,10 +62,10 @@ def surveyed(folder: Path, audio: Audio, sample_rate: int = RATE) -> dict[str, A
 
 
 def test_audio_is_listed_sorted_and_relative_and_the_rest_is_rejected(tmp_path: Path) -> None:
-    touch(tmp_path, "b/2.FLAC", "b/1.mp3", "a.wav", "b.m4a", "cover.jpg", "b/notes", "é/ü.ogg")
+    touch(tmp_path, "b/2.FLAC", "b/1.mp3", "a.wav", "b.m4a", "cover.jpg", "b/notes", "é/ü.ogg", "old.WMA")
     paths, rejects = walk_folder(tmp_path)
     assert paths == ["a.wav", "b.m4a", "b/1.mp3", "b/2.FLAC", "é/ü.ogg"]
-    assert reasons(rejects) == {"b/notes": "not audio", "cover.jpg": "not audio"}
+    assert reasons(rejects) == {"b/notes": "not audio", "cover.jpg": "not audio", "old.WMA": "unread format"}
     assert "'.jpg'" in rejects[1].detail
 
 

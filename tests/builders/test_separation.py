@@ -85,6 +85,7 @@ def test_a_folder_of_files_becomes_a_folder_of_sources(songs: Path, tmp_path: Pa
     assert record["separator"] == "scaled"
     assert record["gain_db"] == 0
     assert record["work"]["separator_identity"] == counted().identity
+    assert json.loads((tmp_path / "out" / "recipe.json").read_text())["separator"] == "scaled"
 
 
 def test_files_keep_their_rate_length_and_channels(tmp_path: Path) -> None:
@@ -141,13 +142,16 @@ def test_a_stopped_separation_goes_on_where_it_was(songs: Path, tmp_path: Path) 
 
 def test_a_folder_holds_one_separators_work(songs: Path, tmp_path: Path) -> None:
     separate_files(songs, counted(), tmp_path / "out")
-    with pytest.raises(BuildError, match="another --out folder"):
+    with pytest.raises(BuildError, match=r"what scaled has separated, and this is other; .*another --out folder"):
+        separate_files(songs, counted(factors=(0.5, 0.5), name="other"), tmp_path / "out")
+    with pytest.raises(BuildError, match="what scaled has separated, and this is that of other weights"):
         separate_files(songs, counted(factors=(0.5, 0.5)), tmp_path / "out")
     with pytest.raises(BuildError, match="audio_format 'flac', and this is 'wav'"):
         separate_files(songs, counted(), tmp_path / "out", SeparationRecipe(audio_format="wav"))
     # Another path to the same weights is the same separator.
     renamed = counted(name="elsewhere", own_identity=counted().identity)
     assert not any(file.is_new for file in separate_files(songs, renamed, tmp_path / "out").files)
+    assert not any(file.is_new for file in separate_files(songs, counted(), tmp_path / "out").files)
     with pytest.raises(BuildError, match="which no separation has written"):
         separate_files(songs, counted(), songs.parent)
 
@@ -165,6 +169,28 @@ def test_what_cannot_be_separated_is_told_and_the_rest_is_done(songs: Path, tmp_
     assert json.loads((tmp_path / "out" / "run.json").read_text())["counts"]["separate"]["rejected"] == 2
     missing = separate_files([songs / "none.wav"], counted(), tmp_path / "elsewhere")
     assert "No such file" in missing.rejected.loc[0, "detail"]
+
+
+def test_what_is_left_out_by_its_name_is_said_by_name(songs: Path, tmp_path: Path, caplog) -> None:
+    for name in ("cover.jpg", "album/notes.txt"):
+        (songs / name).write_text("no music")
+    with caplog.at_level(logging.WARNING):
+        done = separate_files(songs, counted(), tmp_path / "out")
+    assert "no audio by their names: album/notes.txt, cover.jpg" in caplog.text
+    assert done.is_whole
+    (songs / "old.WMA").write_text("music")
+    with caplog.at_level(logging.WARNING):
+        done = separate_files(songs, counted(), tmp_path / "out")
+    assert "old.WMA: not separated: .WMA is audio of a format that is not read" in caplog.text
+    assert done.rejected.set_index("path").loc["old.WMA", "reason"] == "unread format"
+    assert not done.is_whole
+
+
+def test_a_file_that_is_given_twice_is_separated_once_and_said(songs: Path, tmp_path: Path, caplog) -> None:
+    with caplog.at_level(logging.WARNING):
+        done = separate_files([songs / "one.wav", songs / "album" / ".." / "one.wav"], counted(), tmp_path / "out")
+    assert [file.path for file in done.files] == ["one.wav"]
+    assert "one.wav: is given 2 times, and separated once" in caplog.text
 
 
 def test_nan_is_a_reject_not_a_file(songs: Path, tmp_path: Path) -> None:
@@ -238,7 +264,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(songs: Path, 
         separate_files([], counted(), out)
     with pytest.raises(RecipeError, match="is a folder"):
         separate_files([songs], counted(), out)
-    with pytest.raises(AudioError, match="is no folder"):
+    with pytest.raises(AudioError, match="none: there is no such file or folder"):
         separate_files(songs / "none", counted(), out)
     with pytest.raises(BuildError, match="is inside of"):
         separate_files(songs, counted(), songs / "out")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import separators.loading as loading
 from manifests.errors import RecipeError
@@ -94,9 +97,19 @@ def test_baselines_need_nothing(name) -> None:
 
 
 def test_a_bundled_network_is_found_by_its_name(checkpoints: Path, monkeypatch) -> None:
+    files = sorted(checkpoints.glob("net *.safetensors"))
+    for name, kept in {"speech": files[:1], "vocals": files}.items():
+        (checkpoints / name).mkdir()
+        for file in kept:
+            shutil.copy(file, checkpoints / name)
     monkeypatch.setattr(loading, "_BUNDLED", checkpoints)
-    assert load_separator("bundled:vocals").sources == ("vocals", "rest")
-    with pytest.raises(RecipeError, match=r"'vocal' .*did you mean 'vocals'.*net 0, net 1, vocals"):
+    mixture = noise(2000)
+    for name, kept in {"speech": files[:1], "vocals": files}.items():
+        separator = load_separator(f"bundled:{name}")
+        assert separator.name == f"bundled:{name}"
+        parts = [separate(load_separator(str(file)), mixture) for file in kept]
+        np.testing.assert_allclose(separate(separator, mixture), np.mean(parts, axis=0), atol=1e-6)
+    with pytest.raises(RecipeError, match=r"'vocal' .*did you mean 'vocals'.*speech, vocals"):
         load_separator("bundled:vocal")
 
 
@@ -111,7 +124,7 @@ def test_a_bundled_network_is_found_by_its_name(checkpoints: Path, monkeypatch) 
         ("baseline:identity=a,,b", "a source has no name"),
         ("1.2.3*baseline:centre + baseline:hpss", r"weight '1\.2\.3' is no number"),
         ("0*baseline:centre + 0*baseline:hpss", "none above 0"),
-        ("none.yaml", "cannot be read as YAML"),
+        ("none.yaml", "none.yaml: there is no such file"),
         ({}, "give one of separator, ensemble, cascade, not none"),
         ({"separator": "baseline:hpss", "ensemble": []}, "not separator and ensemble"),
         ({"seperator": "baseline:hpss"}, "did you mean 'separator'"),
@@ -123,6 +136,32 @@ def test_a_bundled_network_is_found_by_its_name(checkpoints: Path, monkeypatch) 
 def test_what_is_wrong_is_told_with_the_nearest(what, message) -> None:
     with pytest.raises(RecipeError, match=message):
         load_separator(what)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"overlap": 1.0}, "overlap is 1.0"),
+        ({"overlap": float("nan")}, "overlap is nan"),
+        ({"shifts": 0}, "shifts is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"window": "han"}, "did you mean 'hann'"),
+    ],
+)
+def test_what_no_network_could_do_is_refused_for_all(settings, message) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_separator("baseline:centre", **settings)
+
+
+def test_the_advice_for_parts_of_other_rates_is_right(tmp_path: Path) -> None:
+    save_network(tmp_path / "net.safetensors", seeded(residual_unmix))
+    part = f"checkpoint:{tmp_path}/net.safetensors"
+    other = {"separator": "baseline:identity=vocals,rest", "sample_rate": 22050}
+    with pytest.raises(RecipeError, match="in place of 'baseline:identity=vocals,rest'") as caught:
+        load_separator({"ensemble": [{"separator": part}, {"separator": other}]})
+    advice = yaml.safe_load(re.search(r"(\{separator: .*?\})", str(caught.value))[1])
+    made = load_separator({"ensemble": [{"separator": part}, {"separator": advice}]})
+    assert made.sample_rate == load_separator(part).sample_rate == 44100
 
 
 def test_a_device_that_is_not_there_is_told(checkpoints: Path) -> None:

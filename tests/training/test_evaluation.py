@@ -315,17 +315,71 @@ def test_excerpts_are_of_the_best_middle_and_worst_song(corpus: Corpus, tmp_path
         assert [(file["role"], file["target"]) for file in item["files"]] == [
             ("mixture", None),
             ("reference", "vocals"),
-            ("estimate", "vocals"),
             ("reference", "bass"),
+            ("estimate", "vocals"),
             ("estimate", "bass"),
         ]
-        audio, rate = read(tmp_path / item["folder"] / item["files"][2]["path"])
+        audio, rate = read(tmp_path / item["folder"] / item["files"][3]["path"])
         assert (rate, audio.shape) == (8000, (2, 800))
         np.testing.assert_allclose(audio, 0.5 * mixture[:, start : start + 800], atol=2**-15)
     taken = separator.frames
     evaluate(separator, corpus, tmp_path, EvaluationSettings(excerpt_s=0.1))
     assert separator.frames == taken
     assert excerpts_of(evaluate(separator, corpus, tmp_path / "none", EvaluationSettings(excerpts=0))) == []
+
+
+def test_excerpts_hold_what_each_separator_makes_and_its_level(corpus: Corpus, tmp_path: Path) -> None:
+    loud, silent = Gains("loud", {"vocals": 20.0}), Gains("silent", {"voice": 0.1})
+    settings = EvaluationSettings(limit=1, excerpt_s=0.1, oracles=("ideal ratio mask",))
+    (item,) = excerpts_of(evaluate(loud, corpus, tmp_path, settings, beside=[silent], names=["a", "b"]))
+    assert [(file["role"], file.get("method")) for file in item["files"]] == [
+        ("mixture", None),
+        ("reference", None),
+        ("estimate", "a"),
+        ("estimate", "b"),
+    ]
+    mixture, _, first, second = (read(tmp_path / item["folder"] / file["path"])[0] for file in item["files"])
+    np.testing.assert_allclose(first, 20 * mixture, atol=11 * 2**-15)
+    gain_db = item["files"][2]["gain_db"]
+    assert item["gain_db"] == gain_db < item["files"][3]["gain_db"] == 0.0
+    np.testing.assert_allclose(second * 10 ** (gain_db / 20), 0.1 * mixture, atol=2**-15)
+    taken = loud.frames, silent.frames
+    (renamed,) = excerpts_of(evaluate(loud, corpus, tmp_path, settings, beside=[silent], names=["a", "c"]))
+    assert renamed["files"][3]["method"] == "c"
+    assert (loud.frames, silent.frames) == taken
+    evaluate(loud, corpus, tmp_path, settings, beside=[silent, halves()], names=["a", "c", "d"])
+    assert (loud.frames, silent.frames) == taken
+
+
+def test_methods_may_be_named(corpus: Corpus, tmp_path: Path) -> None:
+    settings = EvaluationSettings(limit=1, excerpts=0)
+    found = evaluate(halves(), corpus, tmp_path, settings, beside=[halves()], names=["one", "two"])
+    assert list(found.songs["method"]) == ["one", "one", "two", "two"]
+    record = json.loads((tmp_path / "evaluation.json").read_text())
+    assert record["separator"]["name"] == "one"
+    assert [method["name"] for method in record["methods"]] == ["one", "two"]
+    with pytest.raises(RecipeError, match="2 separators and 1 names"):
+        evaluate(halves(), corpus, tmp_path, settings, beside=[halves()], names=["one"])
+    with pytest.raises(RecipeError, match=r"two methods are called 'one'.*as in mine=one"):
+        evaluate(halves(), corpus, tmp_path, settings, beside=[halves()], names=["one", "one"])
+
+
+def test_songs_have_the_titles_of_their_recordings(tmp_path: Path) -> None:
+    small_corpus(tmp_path / "in")
+    facts = {"root": "catalog", "num_frames": 2000, "sample_rate": 8000, "channels": 2}
+    facts |= {"codec": "flac", "version": "original"}
+    tracks = [
+        {"track_id": "s0", "path": "a.flac", "title": "Lanterns (Live)", "song_title": "Lanterns", **facts},
+        {"track_id": "t1", "path": "b.flac", "title": "Rain", **facts},
+        {"track_id": "s2", "path": "c.flac", **facts},
+    ]
+    write_table(tmp_path / "in", "tracks", frame_of("tracks", tracks))
+    pair = {"pair_id": "p", "mixture_id": "t1", "instrumental_id": "s2", "status": "chosen", "song_id": "s1"}
+    pair |= {"mixture_path": "b.flac", "instrumental_path": "c.flac", "evidence": "{}"}
+    write_table(tmp_path / "in", "pairs", frame_of("pairs", [pair]))
+    found = evaluate(halves(), Corpus.open(tmp_path / "in"), tmp_path / "out", EvaluationSettings(excerpts=0))
+    titles = found.songs.drop_duplicates("song_id").set_index("song_id")["title"]
+    assert titles.dropna().to_dict() == {"s0": "Lanterns", "s1": "Rain"}
 
 
 def test_excerpts_are_of_songs_that_have_all_targets_where_there_are_any(tmp_path: Path) -> None:
@@ -425,7 +479,9 @@ def test_tables_may_be_csv(corpus: Corpus, tmp_path: Path) -> None:
 
 def test_what_cannot_be_measured_is_named(corpus: Corpus, tmp_path: Path) -> None:
     piano = Gains("piano", {"piano": 1.0})
-    with pytest.raises(TableError, match=r"song 's0' has no stem for the source 'piano' \(it has mixture, bass"):
+    with pytest.raises(
+        TableError, match=r"for the source 'piano' \(it has mixture, bass.*--target piano=STEM\+STEM"
+    ):
         evaluate(piano, corpus, tmp_path)
     with pytest.raises(RecipeError, match="'piano' separates piano and not 'vocals'"):
         evaluate(halves(), corpus, tmp_path, beside=[piano])

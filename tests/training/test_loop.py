@@ -33,6 +33,7 @@ from tests.training.small_training import (
     told,
 )
 from training.batches import Mixtures
+from training.checks import check_training
 from training.loop import Tick, train
 from training.making import make_network
 from training.recipe import TrainRecipe
@@ -249,6 +250,47 @@ def test_weights_of_another_kind_of_network_are_refused(data: Corpus, tmp_path: 
     with pytest.raises(RecipeError, match=r"start\.safetensors: none of its \d+ tensors .* ConvTasNet; start from"):
         run(recipe(start_from=str(start)), data, tmp_path / "run")
     assert not (tmp_path / "run" / STATE).exists()
+    # what is corrected begins in the same folder
+    assert run(recipe(), data, tmp_path / "run").finished
+
+
+def test_counters_and_biases_alone_are_no_weights_to_start_from(data: Corpus, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    save_network(start, make_network(recipe(network=UNET)))
+    other = recipe(network={**UNET, "filters": [5, 7, 9]}, start_from=str(start))
+    held, wanted = load_file(start), make_network(other).state_dict()
+    same = {name for name in held if name in wanted and held[name].shape == wanted[name].shape}
+    assert {name.rpartition(".")[2] for name in same} == {"num_batches_tracked", "bias"}
+    for call in (run, lambda made, data, out: check_training(made, [data.folder])):
+        with pytest.raises(RecipeError, match="none of its 64 tensors has the name and shape of a matrix"):
+            call(other, data, tmp_path / "run")
+
+
+@pytest.mark.parametrize("num", [1, 2, 5])
+def test_a_validation_is_of_as_many_mixtures_as_it_says(num: int, data: Corpus, tmp_path: Path) -> None:
+    rule = {"split": None, "num": num, "final_num": num + 1, "batch_size": 4}
+    done = run(recipe(validation=rule, epochs=1), data, tmp_path / "fours")
+    ones = run(recipe(validation={**rule, "batch_size": 1}, epochs=1), data, tmp_path / "ones")
+    first, other = (
+        next(line["validation"] for line in told(tmp_path / name) if "validation" in line)
+        for name in ("fours", "ones")
+    )
+    assert first["num"] == num
+    assert first["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    assert done.validation is not None
+    assert ones.validation is not None
+    assert done.validation["num"] == ones.validation["num"] == num + 1
+
+
+def test_a_corpus_is_given_once(data: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="is given twice, and its songs would count twice: give each corpus once"):
+        train(recipe(), [data.folder, data.folder / "." / ".." / data.folder.name], tmp_path / "run")
+
+
+def test_workers_are_none_or_some(data: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="workers is -1: write 0, or how many processes"):
+        run(recipe(), data, tmp_path / "run", workers=-1)
+    assert not (tmp_path / "run").exists()
 
 
 def poisoned(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
@@ -279,6 +321,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_its_mixtures_can_be_made_ag
         run(made, data, tmp_path / "run")
     kept = tmp_path / "run" / "not-finite-4"
     assert str(kept) in str(caught.value)
+    assert "what was saved before is as it was (state.pt, best.safetensors)" in str(caught.value)
     state = read_state(tmp_path / "run" / STATE)
     assert state["step"] == 3
     assert all(value.isfinite().all() for value in state["objective"].values())
@@ -295,6 +338,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_its_mixtures_can_be_made_ag
     # what was wrong is mended: the run goes on from its last state
     monkeypatch.undo()
     assert run(made, data, tmp_path / "run").finished
+
+
+def test_what_a_first_step_that_is_not_finite_could_not_save_is_not_named(
+    data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned(monkeypatch, at=0)
+    with pytest.raises(BuildError, match="step 0: the loss is nan") as caught:
+        run(recipe(), data, tmp_path)
+    assert "state.pt" not in str(caught.value)
+    assert "best.safetensors" not in str(caught.value)
 
 
 def one_song_each(folder: Path) -> Corpus:
@@ -356,8 +409,10 @@ def test_a_corpus_without_a_target_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_corpus_without_a_split_is_refused(data: Corpus, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"splits train.*corpora say none"):
-        run(recipe(split="train"), data, tmp_path / "run")
+    said = r"field 'split' is 'train', and the corpora have no splits: .*'--set split= --set validation\.split='"
+    for call in (run, lambda made, data, out: check_training(made, [data.folder])):
+        with pytest.raises(RecipeError, match=said):
+            call(recipe(split="train"), data, tmp_path / "run")
 
 
 def test_a_segment_longer_than_every_clip_is_refused(tmp_path: Path) -> None:
@@ -370,14 +425,18 @@ def test_a_segment_longer_than_every_clip_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:77", "vulkan"])
 def test_an_unknown_device_is_refused(device: str, data: Corpus, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=rf"device '{device}': .*; give cpu, cuda or cuda:NUMBER"):
+    with pytest.raises(RecipeError, match=rf"device '{device}': .*; give auto, cpu, cuda or cuda:NUMBER") as caught:
         train(recipe(), [data.folder], tmp_path / "run", device=device)
+    assert len(str(caught.value)) < 150
 
 
 def test_a_truncated_state_is_refused_and_the_best_weights_stay(data: Corpus, tmp_path: Path) -> None:
     run(recipe(), data, tmp_path)
     whole = (tmp_path / STATE).read_bytes()
     (tmp_path / STATE).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BuildError, match=r"state\.pt: is no state of a training run, or damaged .* 'start_from: "):
+    with pytest.raises(
+        BuildError,
+        match=r"state\.pt: is no state .* damaged; remove it to start anew, .* 'start_from: \S+best\.safetensors'$",
+    ):
         run(recipe(epochs=3), data, tmp_path)
     load_network(tmp_path / BEST)

@@ -44,7 +44,11 @@ def test_a_network_is_for_its_mixtures_unless_told_otherwise() -> None:
         ({"name": "conv-tasnett"}, r"there is no network 'conv-tasnett' \(did you mean 'conv-tasnet'\?\)"),
         ({**TASNET, "sample_rate": 44100}, r"network\.sample_rate is 44100 and mix\.sample_rate 8000: .* same"),
         ({**TASNET, "channels": 1}, r"network\.channels is 1 and mix\.channels 2: .* same number"),
-        ({**TASNET, "filter": 3}, r"ConvTasNetConfig has no field 'filter' \(did you mean 'filters'\?\)"),
+        (
+            {**TASNET, "filter": 3},
+            r"network\.filter: 'conv-tasnet' .* \(did you mean 'filters'\?\); it has .*repeats",
+        ),
+        ({**UNET, "hidden": 4}, r"network\.hidden: 'unet' has no such field; it has sample_rate, .*filters"),
         ({**TASNET, "filter_frames": 7}, "filter_frames is 7: it must be even"),
         ({"name": "unet"}, r"UNetConfig lacks bins, columns"),
     ],

@@ -145,8 +145,11 @@ def test_a_loss_can_be_written_short(short: Any, terms: list[tuple[str, float]])
         ({"loss": {"terms": "l1", "weights": {"speach": 2}}}, r"no target 'speach' \(did you mean 'speech'\?\)"),
         ({"loss": {"terms": "l1", "weights": {"speech": 0}}}, r"loss\.weights\.speech.* greater than 0"),
         ({"targets": {"speach": "a"}}, r"targets: .* no target 'speach' \(did you mean 'speech'\?\)"),
-        ({"epoch_audio_s": 10.0}, "write one of steps_per_epoch and epoch_audio_s"),
-        ({"steps_per_epoch": None}, "write one of steps_per_epoch and epoch_audio_s"),
+        (
+            {"epoch_audio_s": 10.0},
+            r"steps_per_epoch is 3 and epoch_audio_s 10: write one .*, and null .* \('steps_per_epoch=null'\)",
+        ),
+        ({"steps_per_epoch": None}, "steps_per_epoch and epoch_audio_s are both missing: write one of them"),
         ({"mix": {**MIX, "length_s": "longest"}}, r"mix\.length_s is 'longest', .* write seconds"),
         ({"mix": "umxx"}, r"no ready recipe 'umxx' \(did you mean 'umx'\?\)"),
         ({"mix": {"base": "umxx"}}, r"no ready recipe 'umxx'"),
@@ -161,6 +164,32 @@ def test_a_loss_can_be_written_short(short: Any, terms: list[tuple[str, float]])
 def test_what_is_wrong_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         recipe(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["bach_size=4"], r"^--set bach_size=4: unknown field 'bach_size'; did you mean 'batch_size'\?"),
+        (["seed=1", "batch_size=0", "epochs=2"], "^--set batch_size=0: field 'batch_size' is 0"),
+        (["mix.length=4"], r"^--set mix\.length=4: field 'mix': .*did you mean 'length_s'\?"),
+        (["epoch_audio_s=10"], "^--set epoch_audio_s=10: steps_per_epoch is 344 and epoch_audio_s 10"),
+    ],
+)
+def test_a_change_that_is_wrong_is_blamed_and_not_the_file(changes: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_training("umx", changes)
+
+
+def test_a_file_that_is_wrong_is_blamed_with_what_was_to_change_it(tmp_path: Path) -> None:
+    path = written(tmp_path / "mine.yaml", {"base": "umx", "batch_size": 0})
+    with pytest.raises(RecipeError, match=r"mine\.yaml with --set seed=1: field 'batch_size' is 0"):
+        load_training(path, ["seed=1"])
+    assert load_training(path, ["batch_size=2"]).batch_size == 2
+
+
+def test_seconds_of_an_epoch_take_the_place_of_steps_that_are_unset() -> None:
+    made = load_training("umx", ["epoch_audio_s=960", "steps_per_epoch=null"])
+    assert made.epoch_steps() == 10
 
 
 def test_all_wrong_fields_are_told_at_once() -> None:

@@ -20,6 +20,7 @@ from manifests.errors import BuildError
 from manifests.files import TEMPORARY_PREFIX
 from tests.augment.small_pool import loose_corpus
 from tests.training.small_training import corpus, recipe
+from training.recipe import TrainRecipe
 from training.runs import BEST, RUN, STATE, claim_folder, read_state, write_run, write_state
 
 STATE_VALUES: dict[str, Any] = {
@@ -62,7 +63,9 @@ def test_a_malicious_state_is_refused_and_not_run(wrapped: bool, tmp_path: Path)
         torch.save({"step": Malice(place)}, path)
     else:
         path.write_bytes(pickle.dumps({"step": Malice(place)}, protocol=2))
-    with pytest.raises(BuildError, match=r"state\.pt: is no state of a training run, or damaged .*; remove it"):
+    with pytest.raises(
+        BuildError, match=r"state\.pt: is no state of a training run, or is damaged; remove it to start anew$"
+    ):
         read_state(path)
     assert not place.exists()
 
@@ -108,6 +111,12 @@ def test_a_state_that_the_disk_refuses_leaves_the_one_before(
     assert [path.name for path in tmp_path.iterdir()] == [STATE]
 
 
+def begin(folder: Path, made: TrainRecipe, data: Corpus) -> None:
+    """As a run that has saved its first state leaves its folder."""
+    claim_folder(folder, made, {"mine": data})
+    (folder / STATE).touch()
+
+
 def test_a_claimed_folder_says_whose_it_is(data: Corpus, tmp_path: Path) -> None:
     made = recipe()
     claim_folder(tmp_path, made, {"mine": data})
@@ -121,7 +130,7 @@ def test_a_claimed_folder_says_whose_it_is(data: Corpus, tmp_path: Path) -> None
     [{"epochs": 9}, {"early_stopping": 3}, {"log_every": 7}, {"tensorboard": True}, {"about": "another try"}],
 )
 def test_what_changes_nothing_done_may_change(changes: dict[str, Any], data: Corpus, tmp_path: Path) -> None:
-    claim_folder(tmp_path, recipe(), {"mine": data})
+    begin(tmp_path, recipe(), data)
     claim_folder(tmp_path, recipe(**changes), {"mine": data})
     assert json.loads((tmp_path / "recipe.json").read_text())["recipe"] == recipe(**changes).model_dump(mode="json")
 
@@ -136,19 +145,20 @@ def test_what_changes_nothing_done_may_change(changes: dict[str, Any], data: Cor
     ],
 )
 def test_another_recipe_is_refused(changes: dict[str, Any], message: str, data: Corpus, tmp_path: Path) -> None:
-    claim_folder(tmp_path, recipe(), {"mine": data})
+    begin(tmp_path, recipe(), data)
     with pytest.raises(BuildError, match=message):
         claim_folder(tmp_path, recipe(**changes), {"mine": data})
 
 
 def test_epochs_shape_a_cosine_and_may_not_change(data: Corpus, tmp_path: Path) -> None:
-    claim_folder(tmp_path, recipe(schedule={"name": "cosine"}), {"mine": data})
-    with pytest.raises(BuildError, match="begun with epochs 2, and is now asked for 9"):
+    begin(tmp_path, recipe(schedule={"name": "cosine"}), data)
+    said = r"begun with epochs 2, and is now asked for 9 \(the cosine schedule ends with them\); use the same"
+    with pytest.raises(BuildError, match=said):
         claim_folder(tmp_path, recipe(schedule={"name": "cosine"}, epochs=9), {"mine": data})
 
 
 def test_other_corpora_are_refused(data: Corpus, tmp_path: Path) -> None:
-    claim_folder(tmp_path / "run", recipe(), {"mine": data})
+    begin(tmp_path / "run", recipe(), data)
     other = loose_corpus(tmp_path / "other", {"speech": 1, "music": 1})
     for corpora in ({"mine": other}, {"mine": data, "other": other}):
         with pytest.raises(BuildError, match="begun with other corpora; use the same, or another --out folder"):
@@ -165,8 +175,27 @@ def test_weights_of_nobody_are_not_taken_over(name: str, data: Corpus, tmp_path:
 
 def test_a_damaged_recipe_is_refused(data: Corpus, tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text('{"recipe": [')
-    with pytest.raises(BuildError, match=r"recipe\.json: cannot be read .*; choose another --out folder"):
+    said = r"recipe\.json: is no recipe of a training run, or is damaged; choose another --out folder"
+    with pytest.raises(BuildError, match=said):
         claim_folder(tmp_path, recipe(), {"mine": data})
+
+
+def test_a_run_that_never_saved_anything_may_begin_with_another_recipe(data: Corpus, tmp_path: Path) -> None:
+    claim_folder(tmp_path, recipe(), {"mine": data})
+    claim_folder(tmp_path, recipe(seed=3), {"mine": data})
+    assert json.loads((tmp_path / "recipe.json").read_text())["recipe"]["seed"] == 3
+
+
+def test_folders_of_other_commands_are_refused_and_stay(data: Corpus, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in data.folder.rglob("*") if path.is_file()}
+    with pytest.raises(BuildError, match="is a corpus, and no folder of a training run; choose another --out"):
+        claim_folder(data.folder, recipe(), {"mine": data})
+    assert {path: path.read_bytes() for path in data.folder.rglob("*") if path.is_file()} == before
+    text = '{"builder": "separate", "recipe": {}, "corpora": {}}'
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(BuildError, match=r"recipe\.json: is of a build \('separate'\), and of no training run"):
+        claim_folder(tmp_path, recipe(), {"mine": data})
+    assert (tmp_path / "recipe.json").read_text() == text
 
 
 def test_what_a_killed_process_left_is_removed(data: Corpus, tmp_path: Path) -> None:
