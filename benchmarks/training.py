@@ -122,6 +122,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -135,7 +136,8 @@ def main() -> None:
         print(f"device: {torch.cuda.get_device_name(device)}")
     print("| network | parameters | mixtures from | workers | step, plain loop = 1 | waits for mixtures |")
     print("|---|---|---|---|---|---|")
-    for name, network in NETWORKS.items():
+    for name in options.networks:
+        network = NETWORKS[name]
         recipe = recipe_of(network, options.steps)
         size = sum(parameter.numel() for parameter in make_network(recipe).parameters())
         contestants = [(kind, folder, workers) for kind, folder in corpora.items() for workers in (0, 1)]

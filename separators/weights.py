@@ -340,8 +340,8 @@ def _saved(path: Path, file: Any) -> SavedNetwork:
     for field in ("network", "config"):
         if field not in facts:
             raise RecipeError(
-                f"{path}: was not written by 'stemloom train' (no '{field}' in its metadata), so nobody knows which "
-                "network it is of; give best.safetensors of a run, or name its kind, as in demucs:PATH or "
+                f"{path}: was not written by 'stemloom train' (no '{field}' in its metadata), so nobody knows "
+                "which network it is of; give best.safetensors of a run, or name its kind, as in demucs:PATH or "
                 "roformer:PATH; a network of your own is saved with save_network"
             )
     try:

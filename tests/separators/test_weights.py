@@ -154,7 +154,7 @@ def test_a_file_whose_config_and_tensors_do_not_fit_is_refused(tmp_path: Path) -
     refused("no JSON", config="{")
     refused("no JSON", config="[]")
     save_file(tensors, path)
-    with pytest.raises(RecipeError, match="not written by 'stemloom train' .no 'network' in its metadata"):
+    with pytest.raises(RecipeError, match=r"not written by 'stemloom train' \(no 'network' in its metadata"):
         load_network(path)
 
 
