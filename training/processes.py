@@ -113,6 +113,8 @@ def joined(device: str) -> Iterator[Processes]:
     torch.distributed.init_process_group(backend, timeout=timedelta(minutes=30))
     try:
         yield Processes(rank, world_size, place)
+        # One that leaves while another still speaks takes that one's connections along.
+        torch.distributed.barrier()
     finally:
         torch.distributed.destroy_process_group()
 

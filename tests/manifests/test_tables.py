@@ -37,6 +37,7 @@ ROWS = {
         "source_start_frame": 0, "num_frames": 10, "offset_frame": 0,
     },
     "rejected": {"path": "a.mp3", "stage": "scan", "reason": "cut short", "detail": ""},
+    "cleaned": {"song_id": "a", "stem": "music", "verdict": "kept", "cleaned": "[]", "damaged": "[]"},
 }  # fmt: skip
 
 
