@@ -39,6 +39,7 @@ LEVELS_DB = (0, -5, -10, -15, -20)
 FRACTIONS = (0.15, 0.3, 0.6)
 ORACLE = "oracle"
 TOP_STEPS = 3
+SILENT_RMS = 1e-3
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,11 @@ def clips_of(corpus: Corpus, split: str, count: int, seed: int) -> Iterator[Clip
             chosen = row[int(rng.choice(len(row), p=weights / weights.sum()))]
             start = int(rng.integers(max(1, chosen.num_frames - length + 1)))
             audio, _ = read(corpus.folder / chosen.path, start, min(length, chosen.num_frames - start))
+            if np.sqrt(np.mean(audio**2, dtype=np.float64)) < SILENT_RMS:
+                continue
             parts.append(np.repeat(audio, 2, axis=0) if len(audio) == 1 else audio)
         joined = np.concatenate(parts, axis=1)[:, :length]
-        return joined * np.float32(0.1 / max(1e-4, np.sqrt(np.mean(joined**2, dtype=np.float64))))
+        return joined * np.float32(0.1 / np.sqrt(np.mean(joined**2, dtype=np.float64)))
 
     for kind in ("music", "effects"):
         for level in (*LEVELS_DB, None):

@@ -38,7 +38,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -50,6 +50,9 @@ from separators.overlap_add import NetworkSeparator, Window, refuse_impossible
 from separators.postprocessing import Postprocessed, Postprocessing
 from separators.resampling import Resampled
 from separators.separator import Separator
+
+if TYPE_CHECKING:
+    from separators.network import Network
 
 __all__ = ["LOADERS", "LoadOptions", "SeparatorRecipe", "load_separator"]
 
@@ -92,6 +95,29 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         refuse_impossible(self.overlap, self.window, {"shifts": self.shifts, "batch_size": self.batch_size})
+
+    def separator_of(self, network: Network, name: str) -> NetworkSeparator:
+        """A network, run as these options say.
+
+        Parameters
+        ----------
+        network : Network
+        name : str
+            What a person calls it.
+
+        Returns
+        -------
+        NetworkSeparator
+        """
+        return NetworkSeparator(
+            network=network,
+            name=name,
+            overlap=self.overlap,
+            shifts=self.shifts,
+            window=self.window,
+            batch_size=self.batch_size,
+            device=self.device,
+        )
 
 
 class EnsemblePart(Settings):
@@ -291,15 +317,7 @@ def _network(path: Path, name: str, options: LoadOptions) -> Separator:
     from separators.weights import load_network
 
     _require_device(options.device)
-    return NetworkSeparator(
-        network=load_network(path),
-        name=name,
-        overlap=options.overlap,
-        shifts=options.shifts,
-        window=options.window,
-        batch_size=options.batch_size,
-        device=options.device,
-    )
+    return options.separator_of(load_network(path), name)
 
 
 def _require_device(device: str) -> None:
@@ -337,20 +355,20 @@ def _demucs(rest: str, options: LoadOptions) -> Separator:
     from separators.pretrained import demucs
 
     _require_device(options.device)
-    return demucs.load(rest, options, allow_downloads=options.allow_downloads)
+    return demucs.load(rest, options)
 
 
 def _mdx(rest: str, options: LoadOptions) -> Separator:
     from separators.pretrained import mdx
 
-    return mdx.load(rest, options, allow_downloads=options.allow_downloads)
+    return mdx.load(rest, options)
 
 
 def _roformer(rest: str, options: LoadOptions) -> Separator:
     from separators.pretrained import roformer
 
     _require_device(options.device)
-    return roformer.load(rest, options, allow_downloads=options.allow_downloads)
+    return roformer.load(rest, options)
 
 
 def _program(rest: str, options: LoadOptions) -> Separator:

@@ -40,7 +40,7 @@ from manifests.errors import RecipeError, did_you_mean
 from manifests.loudness import LoudnessMeter
 from manifests.recipes import Settings
 from separators.overlap_add import overlap_add
-from separators.separator import Separator
+from separators.separator import Around
 from separators.streams import Spool, checked, forked, in_step
 
 __all__ = [
@@ -204,7 +204,7 @@ def mixture_consistent(mixture: Audio, sources: Audio, shares: npt.ArrayLike) ->
 
 
 @dataclass(frozen=True)
-class Postprocessed:
+class Postprocessed(Around):
     """A separator with what is done around it: itself a `separators.separator.Separator`.
 
     Parameters
@@ -218,7 +218,6 @@ class Postprocessed:
         The options name a source that the separator has not.
     """
 
-    separator: Separator
     options: Postprocessing
 
     def __post_init__(self) -> None:
@@ -242,21 +241,6 @@ class Postprocessed:
         """A hash of the separator's and the options."""
         facts = [_VERSION, self.separator.identity, self.options.model_dump(mode="json")]
         return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
-
-    @property
-    def sample_rate(self) -> int:
-        """In Hz."""
-        return self.separator.sample_rate
-
-    @property
-    def channels(self) -> int:
-        """Of the mixture and of each source."""
-        return self.separator.channels
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """In the order that they come out."""
-        return self.separator.sources
 
     def stream(self, blocks: Iterable[Audio]) -> Iterator[Audio]:
         """See `separators.separator.Separator.stream`."""

@@ -8,13 +8,14 @@ own rate, full scale +-1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from manifests.audio import Audio
 
-__all__ = ["Separator", "separate"]
+__all__ = ["Around", "Separator", "separate"]
 
 
 @runtime_checkable
@@ -64,6 +65,43 @@ class Separator(Protocol):
             Blocks may be of other lengths than those that came in, and come later.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Around:
+    """What is around a separator, and says of itself what that one does: the base of separators made of one.
+
+    Parameters
+    ----------
+    separator : Separator
+    """
+
+    separator: Separator
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: the separator's."""
+        return self.separator.name
+
+    @property
+    def identity(self) -> str:
+        """What it computes: the separator's, as long as nothing is changed."""
+        return self.separator.identity
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self.separator.sample_rate
+
+    @property
+    def channels(self) -> int:
+        """Of the mixture and of each source."""
+        return self.separator.channels
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """In the order that they come out."""
+        return self.separator.sources
 
 
 def separate(separator: Separator, mixture: Audio) -> Audio:

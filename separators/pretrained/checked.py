@@ -13,7 +13,7 @@ import numpy as np
 
 from manifests.audio import Audio
 from manifests.errors import AudioError, RecipeError, StemloomError
-from separators.separator import Separator
+from separators.separator import Around, Separator
 from separators.streams import checked
 
 __all__ = ["Checked"]
@@ -22,7 +22,7 @@ _MEMBERS = ("name", "identity", "sample_rate", "channels", "sources", "stream")
 
 
 @dataclass(frozen=True)
-class Checked:
+class Checked(Around):
     """A separator whose every block is checked: itself a `separators.separator.Separator`.
 
     It hears copies, so that it may write into what it gets.
@@ -36,8 +36,6 @@ class Checked:
     RecipeError
         A name is no text, a number none above zero, or the sources are none, or not distinct.
     """
-
-    separator: Separator
 
     def __post_init__(self) -> None:
         given: object = self.separator
@@ -58,31 +56,6 @@ class Checked:
         is_fine = isinstance(sources, tuple) and all(isinstance(source, str) and source for source in sources)
         if not is_fine or not self.sources or len(set(self.sources)) != len(self.sources):
             raise RecipeError(f"{self.name}: its sources are {sources!r}; let them be a tuple of distinct names")
-
-    @property
-    def name(self) -> str:
-        """The separator's."""
-        return self.separator.name
-
-    @property
-    def identity(self) -> str:
-        """The separator's: nothing is changed."""
-        return self.separator.identity
-
-    @property
-    def sample_rate(self) -> int:
-        """In Hz."""
-        return self.separator.sample_rate
-
-    @property
-    def channels(self) -> int:
-        """Of the mixture and of each source."""
-        return self.separator.channels
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """In the order that they come out."""
-        return self.separator.sources
 
     def stream(self, blocks: Iterable[Audio]) -> Iterator[Audio]:
         """See `separators.separator.Separator.stream`.

@@ -39,7 +39,6 @@ from pydantic import Field
 from manifests.errors import RecipeError, did_you_mean
 from manifests.recipes import Settings, make_recipe, read_mapping
 from separators.ensemble import Ensemble
-from separators.overlap_add import NetworkSeparator
 from separators.pretrained.demucs_files import demucs_package, read_network
 from separators.pretrained.normalised import Normalised
 from separators.pretrained.references import downloaded, file_sha256, local_weights, split_settings
@@ -68,7 +67,7 @@ class _Bag(Settings):
     """Seconds: not above what a network with a transformer was trained on."""
 
 
-def load(rest: str, options: LoadOptions, *, allow_downloads: bool = False) -> Separator:
+def load(rest: str, options: LoadOptions) -> Separator:
     """The separator that ``demucs:`` names.
 
     Parameters
@@ -76,8 +75,6 @@ def load(rest: str, options: LoadOptions, *, allow_downloads: bool = False) -> S
     rest : str
         What stands behind the colon: a name, or a reference to a file, and maybe ``?normalise=false``.
     options : LoadOptions
-    allow_downloads : bool
-        Whether what is not on this machine yet may be fetched.
 
     Returns
     -------
@@ -92,7 +89,7 @@ def load(rest: str, options: LoadOptions, *, allow_downloads: bool = False) -> S
     normalise = settings.get("normalise", "true")
     if normalise not in ("true", "false"):
         raise RecipeError(f"demucs:{rest}: normalise is '{normalise}'; write true or false")
-    bag, paths = _found(reference, options, allow_downloads)
+    bag, paths = _found(reference, options)
     for path in paths:
         if not _is_intact(path):
             raise RecipeError(
@@ -100,36 +97,25 @@ def load(rest: str, options: LoadOptions, *, allow_downloads: bool = False) -> S
                 "download it again"
             )
     networks = {path: read_network(path, bag.segment) for path in dict.fromkeys(paths)}
-    separators = [
-        NetworkSeparator(
-            network=networks[path],
-            name=f"demucs:{path.stem}",
-            overlap=options.overlap,
-            shifts=options.shifts,
-            window=options.window,
-            batch_size=options.batch_size,
-            device=options.device,
-        )
-        for path in paths
-    ]
+    separators = [options.separator_of(networks[path], f"demucs:{path.stem}") for path in paths]
     separator = (
         separators[0] if len(separators) == 1 else Ensemble(separators, _weights(bag, separators, reference))
     )
     if normalise == "false":
         return separator
-    return Normalised(separator=separator, name=f"demucs:{reference.partition('#')[0]}")
+    return Normalised(separator, f"demucs:{reference.partition('#')[0]}")
 
 
-def _found(reference: str, options: LoadOptions, allow_downloads: bool) -> tuple[_Bag, list[Path]]:
+def _found(reference: str, options: LoadOptions) -> tuple[_Bag, list[Path]]:
     """What a name or a file stands for, and the file of each of its networks."""
     address = reference.partition("#")[0]
     suffix = (
         Path(address.rpartition("@")[0] or address).suffix if address.startswith("hf:") else Path(address).suffix
     )
     if suffix.lower() in _NETWORKS:
-        return _Bag(models=(reference,)), [local_weights(reference, options.folder, allow_downloads)]
+        return _Bag(models=(reference,)), [local_weights(reference, options.folder, options.allow_downloads)]
     if suffix.lower() in _BAGS:
-        path = local_weights(reference, options.folder, allow_downloads)
+        path = local_weights(reference, options.folder, options.allow_downloads)
         bag = make_recipe(read_mapping(path), str(path), _Bag)
         return bag, [_beside(path, signature) for signature in bag.models]
     remote = Path(str(demucs_package().__file__)).parent / "remote"
@@ -144,7 +130,7 @@ def _found(reference: str, options: LoadOptions, allow_downloads: bool) -> tuple
             f"demucs has no '{reference}'{did_you_mean(reference, bags)}: give {', '.join(sorted(bags))}, or the "
             "path of a .th, .safetensors or .yaml"
         )
-    return bag, [_released(files[signature], allow_downloads) for signature in bag.models]
+    return bag, [_released(files[signature], options.allow_downloads) for signature in bag.models]
 
 
 def _weights(bag: _Bag, separators: Sequence[Separator], name: str) -> list[dict[str, float]] | None:

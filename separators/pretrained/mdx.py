@@ -35,7 +35,7 @@ _UVR_FIELDS = {"mdx_n_fft_scale_set": "n_fft", "mdx_dim_f_set": "dim_f", "mdx_di
 _OPPOSITE = {"vocals": "accompaniment", "accompaniment": "vocals"}
 
 
-def load(rest: str, options: LoadOptions, *, allow_downloads: bool = False) -> Separator:
+def load(rest: str, options: LoadOptions) -> Separator:
     """The separator that ``mdx-onnx:`` names.
 
     Parameters
@@ -43,8 +43,6 @@ def load(rest: str, options: LoadOptions, *, allow_downloads: bool = False) -> S
     rest : str
         What stands behind the colon: a graph, and maybe ``?`` with settings.
     options : LoadOptions
-    allow_downloads : bool
-        Whether what is not on this machine yet may be fetched.
 
     Returns
     -------
@@ -57,7 +55,7 @@ def load(rest: str, options: LoadOptions, *, allow_downloads: bool = False) -> S
         onnxruntime or a file is missing, the file no such graph, or a setting missing or wrong.
     """
     reference, settings = split_settings(rest, tuple(MDXRecipe.model_fields))
-    path = local_weights(reference, options.folder, allow_downloads)
+    path = local_weights(reference, options.folder, options.allow_downloads)
     graph = MDXGraph(path, options.device)
     sizes = {"dim_f": graph.bins, "dim_t": graph.columns}
     where, beside = _beside(path)

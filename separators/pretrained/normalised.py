@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from manifests.audio import Audio
-from separators.separator import Separator
+from separators.separator import Around
 from separators.streams import Spool, checked, cut
 
 __all__ = ["Normalised"]
@@ -22,8 +22,8 @@ _VERSION = 1
 _STATISTICS_FRAMES = 1 << 16
 
 
-@dataclass(frozen=True, kw_only=True)
-class Normalised:
+@dataclass(frozen=True)
+class Normalised(Around):
     """A separator that hears the mixture at the mean 0 and the deviation 1: itself a `Separator`.
 
     Mean and deviation are those of the mean of the channels, over the whole mixture; the sources come back at its
@@ -32,12 +32,16 @@ class Normalised:
     Parameters
     ----------
     separator : Separator
-    name : str
+    label : str
         What a person calls it.
     """
 
-    separator: Separator
-    name: str
+    label: str
+
+    @property
+    def name(self) -> str:
+        """The label."""
+        return self.label
 
     @property
     def identity(self) -> str:
@@ -45,21 +49,6 @@ class Normalised:
         return hashlib.blake2b(
             f"normalised {_VERSION} {self.separator.identity}".encode(), digest_size=16
         ).hexdigest()
-
-    @property
-    def sample_rate(self) -> int:
-        """In Hz."""
-        return self.separator.sample_rate
-
-    @property
-    def channels(self) -> int:
-        """Of the mixture and of each source."""
-        return self.separator.channels
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """In the order that they come out."""
-        return self.separator.sources
 
     def stream(self, blocks: Iterable[Audio]) -> Iterator[Audio]:
         """See `separators.separator.Separator.stream`."""

@@ -10,14 +10,14 @@ import numpy as np
 
 from manifests.audio import Audio
 from manifests.errors import RecipeError
-from separators.separator import Separator
+from separators.separator import Around
 from separators.streams import checked, forked, in_step
 
 __all__ = ["WithRemainder"]
 
 
 @dataclass(frozen=True)
-class WithRemainder:
+class WithRemainder(Around):
     """A separator whose last source is the mixture less all others: itself a `separators.separator.Separator`.
 
     Parameters
@@ -32,7 +32,6 @@ class WithRemainder:
         The separator has a source of that name.
     """
 
-    separator: Separator
     remainder: str
 
     def __post_init__(self) -> None:
@@ -42,25 +41,10 @@ class WithRemainder:
             )
 
     @property
-    def name(self) -> str:
-        """The separator's."""
-        return self.separator.name
-
-    @property
     def identity(self) -> str:
         """A hash of the separator's and of the name."""
         facts = f"remainder {self.separator.identity} {self.remainder}"
         return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
-
-    @property
-    def sample_rate(self) -> int:
-        """In Hz."""
-        return self.separator.sample_rate
-
-    @property
-    def channels(self) -> int:
-        """Of the mixture and of each source."""
-        return self.separator.channels
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -28,7 +28,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from manifests.errors import RecipeError
 from manifests.recipes import Settings, make_recipe
 from separators.bs_roformer import BSRoformer, BSRoformerConfig
-from separators.overlap_add import NetworkSeparator
 from separators.pretrained.references import local_weights, split_settings
 from separators.pretrained.remainder import WithRemainder
 from separators.pretrained.states import fill, plain_state, read_weights
@@ -227,7 +226,7 @@ def read_recipe(path: Path) -> RoformerRecipe:
     return make_recipe(known, str(path), RoformerRecipe)
 
 
-def load(rest: str, options: LoadOptions, *, allow_downloads: bool = False) -> Separator:
+def load(rest: str, options: LoadOptions) -> Separator:
     """The separator that ``roformer:`` names.
 
     Parameters
@@ -235,8 +234,6 @@ def load(rest: str, options: LoadOptions, *, allow_downloads: bool = False) -> S
     rest : str
         What stands behind the colon: weights (.ckpt, .pth, .safetensors) and maybe ``?config=FILE``.
     options : LoadOptions
-    allow_downloads : bool
-        Whether what is not on this machine yet may be fetched.
 
     Returns
     -------
@@ -248,23 +245,15 @@ def load(rest: str, options: LoadOptions, *, allow_downloads: bool = False) -> S
         A file is missing, broken or wants to run code, or weights and YAML do not belong together.
     """
     reference, settings = split_settings(rest, ("config",))
-    path = local_weights(reference, options.folder, allow_downloads)
-    recipe = read_recipe(_config_path(settings.get("config"), path, options.folder, allow_downloads))
-    separator = NetworkSeparator(
-        network=_network(path, recipe),
-        name=f"roformer:{reference.partition('#')[0]}",
-        overlap=options.overlap,
-        shifts=options.shifts,
-        window=options.window,
-        batch_size=options.batch_size,
-        device=options.device,
-    )
+    path = local_weights(reference, options.folder, options.allow_downloads)
+    recipe = read_recipe(_config_path(settings.get("config"), path, options))
+    separator = options.separator_of(_network(path, recipe), f"roformer:{reference.partition('#')[0]}")
     return separator if recipe.remainder is None else WithRemainder(separator, recipe.remainder)
 
 
-def _config_path(given: str | None, weights: Path, folder: Path, allow_downloads: bool) -> Path:
+def _config_path(given: str | None, weights: Path, options: LoadOptions) -> Path:
     if given is not None:
-        return local_weights(given, folder, allow_downloads)
+        return local_weights(given, options.folder, options.allow_downloads)
     beside = [weights.with_suffix(suffix) for suffix in (".yaml", ".yml")]
     for path in beside:
         if path.is_file():
