@@ -36,7 +36,7 @@ import soxr
 from builders.cache import cache_key
 from builders.engine import LocalEngine
 from builders.recipe import CleanRecipe
-from builders.run import Progress, Run, own_path, refuse_foreign, remove_stale, silent
+from builders.run import Progress, Run, files_below, own_path, refuse_foreign, remove_stale, silent, take_stem
 from builders.scan import Reject
 from builders.stage import plain
 from curation.activity import LevelMeter
@@ -48,8 +48,6 @@ from manifests.audio import AUDIO_SUFFIXES, Audio, blocks, content_id, probe
 from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus
 from manifests.encoding import encoding, quantise
 from manifests.errors import AudioError, BuildError, RecipeError, did_you_mean
-from manifests.exports.placing import take_file
-from manifests.files import TEMPORARY_PREFIX
 from manifests.lock import BuildLock
 from manifests.tables import TableFormat, empty_table, frame_of
 from separators.resampling import Resampled
@@ -156,9 +154,15 @@ class _Run(Run):
         recipe, separator = builder.recipe, builder.separator
         if builder.limit is not None and builder.limit < 1:
             raise RecipeError(f"limit is {builder.limit}; give the number of songs, at least 1, or None for all")
-        claim = {"source": str(folder.resolve()), "separator": separator.identity}
         super().__init__(
-            builder.out, "clean", recipe, LocalEngine(1), builder.table_format, builder.progress, claim
+            builder.out,
+            "clean",
+            recipe,
+            LocalEngine(1),
+            builder.table_format,
+            builder.progress,
+            {"source": str(folder.resolve())},
+            separator,
         )
         self.corpus, self.recipe, self.separator = corpus, recipe, separator
         known = sorted(set(corpus.stems["stem"]) - {MIXTURE})
@@ -173,17 +177,12 @@ class _Run(Run):
         )
         self.songs = corpus.songs()[: builder.limit]
         self.done: dict[tuple[str, str], dict[str, Any]] = {}
-        self.changed: dict[str, list[str]] = {song_id: [] for song_id in self.songs}
+        self.mixed: dict[str, dict[str, Any]] = {}
         self.hours["in"] = self._hours()
 
     def _hours(self) -> float:
         longest = (next(iter(self.corpus.song(song_id).values())) for song_id in self.songs)
         return math.fsum(row["num_frames"] / row["sample_rate"] / 3600 for row in longest)
-
-    def remove_temporary_files(self) -> None:
-        super().remove_temporary_files()
-        for path in (self.out / "removed").rglob(f"{TEMPORARY_PREFIX}*"):
-            path.unlink(missing_ok=True)
 
     def works(self) -> list[tuple[str, str]]:
         """Songs and their stems that the recipe names."""
@@ -205,9 +204,7 @@ class _Run(Run):
             try:
                 found = self._cleaned(song_id, stem, path)
                 self.done[song_id, stem] = found
-                if found["verdict"] == "cleaned":
-                    self.changed[song_id].append(stem)
-                elif found["verdict"] == "dropped":
+                if found["verdict"] == "dropped":
                     share = f"{100 * found['damaged_fraction']:.0f} % of it, at {found['voice_db']:.1f} dB"
                     self._leave(song_id, stem, "too much voice", f"what is left would be damaged: {share}")
                     left.add(song_id)
@@ -241,22 +238,16 @@ class _Run(Run):
         content = content_id(path)
         work = {**self.settings, "separator": self.separator.identity, "name": f"{song_id}/{stem}"}
         key = cache_key("clean", CLEAN_VERSION, work, [content])
-        names = {
-            "audio": f"audio/{song_id}/{stem}.{self.recipe.audio_format}",
-            "removed": self._removed(song_id, stem),
-        }
+        names = {"audio": self._audio(song_id, stem), "removed": self._removed(song_id, stem)}
         before = self.cache.get(key)
         if isinstance(before, dict) and before["sizes"] == self._sizes(before["sizes"]):
             return before
-        info = probe(path)
         with Spool(self.out) as spool:
             judged = self._judged(path, spool)
             found: dict[str, Any] = {
                 # spans as lists, as the cache gives them back
                 **json.loads(json.dumps(dataclasses.asdict(judged))),
                 "content_id": content,
-                "num_frames": info.num_frames,
-                "sample_rate": info.sample_rate,
                 "measures": {},
             }
             for name in names.values():
@@ -306,48 +297,48 @@ class _Run(Run):
     def _mix(self, song_id: str) -> None:
         """A mixture loses what its stems have lost."""
         row = self.corpus.song(song_id)[MIXTURE]
-        names = [self._removed(song_id, stem) for stem in self.changed[song_id]]
-        if not names:
+        stems = [stem for stem in self.corpus.song(song_id) if self._is_cleaned(song_id, stem)]
+        if not stems:
             return
+        names = [self._removed(song_id, stem) for stem in stems]
         path = self.corpus.path_of(row)
         info = probe(path)
         meter = StemMeter(info.sample_rate, info.channels)
-        name = f"audio/{song_id}/{MIXTURE}.{self.recipe.audio_format}"
         shape = (info.num_frames, info.sample_rate, info.channels, self.recipe.bit_depth)
-        with encoding(self.out / name, *shape) as put:
+        with encoding(self.out / self._audio(song_id, MIXTURE), *shape) as put:
             for mixture, *removed in in_step([_finite(path), *(blocks(self.out / name) for name in names)]):
                 cleaned = mixture - np.sum(removed, axis=0, dtype=np.float32)
                 put(cleaned)
                 meter.add(cleaned)
-        self.done[song_id, MIXTURE] = {"measures": _measures(meter, info.channels)}
-        self.changed[song_id].append(MIXTURE)
+        self.mixed[song_id] = _measures(meter, info.channels)
 
     def link(self) -> None:
         """The audio that stays as it is, beside what was cleaned; what no song has any more is removed."""
         kept = set()
         for number, song_id in enumerate(self.songs, 1):
-            changed = self.changed[song_id]
             for stem, row in self.corpus.song(song_id).items():
-                path = self._path(song_id, stem)
-                kept.add(path)
-                if stem in changed:
-                    kept.add(self._removed(song_id, stem))
-                    continue
-                source, target = self.corpus.path_of(row), self.out / path
-                if not (target.exists() and target.samefile(source)):
-                    take_file(source, target, link=self.recipe.audio == "link")
+                if self._measured(song_id, stem) is None:
+                    kept.add(take_stem(self.corpus, row, self.out, link=self.recipe.audio == "link"))
+                else:
+                    kept |= {self._audio(song_id, stem), self._removed(song_id, stem)}
             self.progress("link", number, len(self.songs), 0)
-        remove_stale(self.out, _written_files(self.out), kept)
+        written = files_below(self.out, dict.fromkeys(("audio", "removed"), AUDIO_SUFFIXES))
+        remove_stale(self.out, written, kept)
+
+    def _audio(self, song_id: str, stem: str) -> str:
+        return f"audio/{song_id}/{stem}.{self.recipe.audio_format}"
 
     def _removed(self, song_id: str, stem: str) -> str:
         return f"removed/{song_id}/{stem}.{self.recipe.audio_format}"
 
-    def _path(self, song_id: str, stem: str) -> str:
-        """Where a stem lies in the new corpus."""
-        if stem in self.changed[song_id]:
-            return f"audio/{song_id}/{stem}.{self.recipe.audio_format}"
-        row = self.corpus.song(song_id)[stem]
-        return own_path(row["root"], row["path"])
+    def _is_cleaned(self, song_id: str, stem: str) -> bool:
+        return self.done.get((song_id, stem), {}).get("verdict") == "cleaned"
+
+    def _measured(self, song_id: str, stem: str) -> dict[str, Any] | None:
+        """What a stem measures that is another than before; None of what stays as it is."""
+        if stem == MIXTURE:
+            return self.mixed.get(song_id)
+        return self.done[song_id, stem]["measures"] if self._is_cleaned(song_id, stem) else None
 
     def write(self) -> None:
         """Tables, the stems table last: its existence means that the corpus is complete."""
@@ -356,8 +347,9 @@ class _Run(Run):
         for found in stems.astype(object).where(stems.notna(), None).to_dict("records"):
             row = {str(name): value for name, value in found.items()}
             song_id, stem = row["song_id"], row["stem"]
-            path = self._path(song_id, stem)
-            if stem in self.changed[song_id]:
+            path, measures = own_path(row["root"], row["path"]), self._measured(song_id, stem)
+            if measures is not None:
+                path = self._audio(song_id, stem)
                 parents = json.dumps([f"{song_id}/{stem}"], ensure_ascii=False)
                 row |= {
                     "provenance": "cleaned",
@@ -365,7 +357,7 @@ class _Run(Run):
                     "parents": row["parents"] or parents,
                     "content_id": content_id(self.out / path),
                     "audit": "unheard",
-                    **self.done[song_id, stem]["measures"],
+                    **measures,
                 }
             rows.append(row | {"root": CORPUS_ROOT, "path": path})
         tables = {"stems": frame_of("stems", rows), "cleaned": self._cleaned_table()}
@@ -376,8 +368,8 @@ class _Run(Run):
             if (table := getattr(self.corpus, name)) is not None:
                 tables[name] = table
         self.hours["kept"] = self._hours()
-        verdicts = Counter(found["verdict"] for (_, stem), found in self.done.items() if stem != MIXTURE)
-        inputs = [found["content_id"] for (_, stem), found in self.done.items() if stem != MIXTURE]
+        verdicts = Counter(found["verdict"] for found in self.done.values())
+        inputs = [found["content_id"] for found in self.done.values()]
         self.save(inputs, tables, separator=self.separator.name, verdicts=dict(verdicts))
 
     def _cleaned_table(self) -> pd.DataFrame:
@@ -388,18 +380,17 @@ class _Run(Run):
                 **{name: found[name] for name in ("verdict", "voice_db", "cleaned_fraction", "damaged_fraction")},
                 "cleaned": json.dumps(found["cleaned"]),
                 "damaged": json.dumps(found["damaged"]),
-                "removed_path": self._removed(song_id, stem) if stem in self.changed[song_id] else None,
+                "removed_path": self._removed(song_id, stem) if self._is_cleaned(song_id, stem) else None,
             }
             for (song_id, stem), found in sorted(self.done.items())
-            if stem != MIXTURE
         ]
         return frame_of("cleaned", rows)
 
     def _clips(self, stems: pd.DataFrame) -> pd.DataFrame | None:
         """The source's clips but those that touch a damaged part; without any, what lies between such parts."""
         damaged: dict[str, list[tuple[int, int]]] = {song_id: [] for song_id in self.songs}
-        for (song_id, stem), found in self.done.items():
-            if song_id in damaged and stem != MIXTURE:
+        for (song_id, _), found in self.done.items():
+            if song_id in damaged:
                 damaged[song_id] += [(first, end) for first, end in found["damaged"]]
         clips = self.corpus.clips
         if clips is not None:
@@ -566,13 +557,3 @@ def _measures(meter: StemMeter, channels: int) -> dict[str, float | None]:
         "loudness_lufs": plain(found.loudness_lufs) if found.rms else None,
         "active_fraction": plain(1 - found.silent_fraction),
     }
-
-
-def _written_files(out: Path) -> list[str]:
-    """Stems, and what was removed from them. A person's own notes are left out."""
-    return sorted(
-        path.relative_to(out).as_posix()
-        for folder in ("audio", "removed")
-        for path in (out / folder).rglob("*")
-        if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES
-    )

@@ -24,7 +24,7 @@ from builders.engine import LocalEngine
 from builders.leaks import parents_of_mixtures
 from builders.recipe import CurateRecipe
 from builders.references import read_aliases, read_fixed, read_reference
-from builders.run import Progress, own_path, refuse_foreign, remove_stale, silent
+from builders.run import Progress, files_below, own_path, refuse_foreign, remove_stale, silent, take_stem
 from builders.selection import Selection, gate_report
 from builders.stage import Engine
 from curation.artists import artist_groups, merge_groups
@@ -36,7 +36,6 @@ from curation.splits import assign_splits
 from manifests.audio import AUDIO_SUFFIXES
 from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import BuildError, RecipeError
-from manifests.exports.placing import take_file
 from manifests.files import replacing
 from manifests.lock import BuildLock
 from manifests.tables import TableFormat, empty_table
@@ -386,18 +385,13 @@ class _Curation(Selection):
         kept = set()
         for number, song_id in enumerate(self.songs.index, 1):
             for row in self.corpus.song(song_id).values():
-                path = own_path(row["root"], row["path"])
-                target = self.out / path
-                source = self.corpus.path_of(row)
-                if not (target.exists() and target.samefile(source)):
-                    take_file(source, target, link=self.recipe.audio == "link")
-                kept.add(path)
+                kept.add(take_stem(self.corpus, row, self.out, link=self.recipe.audio == "link"))
             path = f"curves/{song_id}.npz"
             with replacing(self.out / path) as file:
                 np.savez(file, allow_pickle=False, **self.inspection(song_id).curves())
             kept.add(path)
             self.progress("link", number, len(self.songs), 0)
-        remove_stale(self.out, _written_files(self.out), kept)
+        remove_stale(self.out, files_below(self.out, {"audio": AUDIO_SUFFIXES, "curves": {".npz"}}), kept)
 
     def write(self) -> None:
         """Tables, the stems table last: its existence means that the corpus is complete."""
@@ -453,14 +447,3 @@ def _splits_of(name: str | None) -> dict[str, str]:
     songs = songs_of(Corpus.open(Path(name)).stems)
     known = songs[songs["split"].notna()]
     return dict(zip(known["song_id"], known["split"], strict=True))
-
-
-def _written_files(out: Path) -> list[str]:
-    """Stems and curves in the folder. A person's own notes are left out."""
-    suffixes = {"audio": AUDIO_SUFFIXES, "curves": {".npz"}}
-    return sorted(
-        path.relative_to(out).as_posix()
-        for folder, known in suffixes.items()
-        for path in (out / folder).rglob("*")
-        if path.is_file() and path.suffix.lower() in known
-    )

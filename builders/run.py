@@ -19,11 +19,13 @@ from pydantic import BaseModel
 from builders.cache import ResultCache
 from builders.scan import Reject
 from builders.stage import Done, Engine, Stage, Work, run_stage
-from manifests.corpus import CORPUS_ROOT
+from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import BuildError
+from manifests.exports.placing import take_file
 from manifests.files import TEMPORARY_PREFIX, replacing
 from manifests.installed import installed_version
 from manifests.tables import TableFormat, frame_of, write_table
+from separators.separator import Separator
 
 Progress = Callable[[str, int, int, int], None]
 """Called with the stage's name, items done, items in all, and items rejected so far."""
@@ -52,7 +54,9 @@ class Run:
     table_format : {'parquet', 'jsonl'}
     progress : callable
     claim : mapping of str to str, optional
-        What besides the recipe decides what the run makes: its source, a separator.
+        What besides the recipe decides what the run makes, such as its source.
+    separator : Separator, optional
+        That decides it too. Another one is refused in the folder; another name of the same one passes.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Run:
         table_format: TableFormat = "parquet",
         progress: Progress = silent,
         claim: Mapping[str, str] | None = None,
+        separator: Separator | None = None,
     ) -> None:
         self.out = out
         self.builder = builder
@@ -72,6 +77,7 @@ class Run:
         self.table_format = table_format
         self.progress = progress
         self.claim = dict(claim or {})
+        self._separator = separator
         self.cache = ResultCache(out / ".cache")
         self.rejects: list[Reject] = []
         self.counts: dict[str, dict[str, int]] = {}
@@ -84,9 +90,11 @@ class Run:
         Raises
         ------
         BuildError
-            When the folder holds the work of another recipe or builder.
+            When the folder holds the work of another recipe, builder or separator.
         """
         path = self.out / "recipe.json"
+        if self._separator is not None:
+            self._claim_separator(path, self._separator)
         settings = {"builder": self.builder, "recipe": self.settings, **self.claim}
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         if path.exists():
@@ -99,11 +107,25 @@ class Run:
         with replacing(path) as file:
             file.write(text.encode())
 
+    def _claim_separator(self, path: Path, separator: Separator) -> None:
+        name, now, identity = separator.name, separator.name, separator.identity
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            before = json.loads(path.read_text(encoding="utf-8"))
+            name, identity = before["separator"], before["separator_identity"]
+        if identity != separator.identity:
+            if name == now:
+                now = "that of other weights, or with another overlap, window or shifts"
+            raise BuildError(
+                f"{path}: the folder holds the work of {name}, and this is {now}; use the same, or another --out "
+                "folder"
+            )
+        self.claim |= {"separator": name, "separator_identity": identity}
+
     def remove_temporary_files(self) -> None:
         """Remove what a killed run was writing. The lock is held, so nobody else is writing now."""
         for found in (
             self.out.glob(_TEMPORARY),
-            *((self.out / n).rglob(_TEMPORARY) for n in (".cache", "audio", "annotations")),
+            *((self.out / n).rglob(_TEMPORARY) for n in (".cache", "audio", "annotations", "removed")),
         ):
             for path in found:
                 path.unlink(missing_ok=True)
@@ -258,6 +280,54 @@ def own_path(root: str, path: str) -> str:
         As before, below its root's name if it had one.
     """
     return path if root == CORPUS_ROOT else f"audio/{root}/{path}"
+
+
+def take_stem(corpus: Corpus, row: Mapping[str, Any], out: Path, *, link: bool) -> str:
+    """Take a stem of another corpus over as it is.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    row : mapping
+        Of its stems table.
+    out : Path
+        The build folder.
+    link : bool
+        Share the file where the file system can, instead of copying it.
+
+    Returns
+    -------
+    str
+        Its path there; see `own_path`.
+    """
+    path = own_path(row["root"], row["path"])
+    source, target = corpus.path_of(row), out / path
+    if not (target.exists() and target.samefile(source)):
+        take_file(source, target, link=link)
+    return path
+
+
+def files_below(out: Path, suffixes: Mapping[str, Collection[str]]) -> list[str]:
+    """Files that a run may have written. A person's own notes beside them are left out.
+
+    Parameters
+    ----------
+    out : Path
+        The build folder.
+    suffixes : mapping of str to collection of str
+        By the folder in it, of the run's files there: lower case, with the dot.
+
+    Returns
+    -------
+    list of str
+        Paths in the build folder, sorted.
+    """
+    return sorted(
+        path.relative_to(out).as_posix()
+        for folder, known in suffixes.items()
+        for path in (out / folder).rglob("*")
+        if path.is_file() and path.suffix.lower() in known
+    )
 
 
 def remove_stale(out: Path, ours: Iterable[str], kept: Collection[str]) -> None:

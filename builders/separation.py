@@ -235,8 +235,7 @@ class _Run(Run):
         if limit is not None and limit < 1:
             raise RecipeError(f"limit is {limit}; give the number of files, at least 1, or None for all")
         _require_file_names(separator)
-        claim = {"separator": separator.name, "separator_identity": separator.identity}
-        super().__init__(out, "separate", recipe, LocalEngine(1), progress=progress, claim=claim)
+        super().__init__(out, "separate", recipe, LocalEngine(1), progress=progress, separator=separator)
         self.separator, self.recipe = separator, recipe
         found, self.rejects = _found(inputs, out)
         self.items = [
@@ -244,25 +243,6 @@ class _Run(Run):
             for (name, path), folder in zip(found.items(), _folders(list(found)), strict=True)
         ][:limit]
         self.read: list[str] = []
-
-    def claim_folder(self) -> None:
-        """As `Run.claim_folder`; another separator is told by its name, another name of the same one passes."""
-        path = self.out / "recipe.json"
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            name, identity = before["separator"], before["separator_identity"]
-        except (OSError, ValueError, LookupError, TypeError):
-            name, identity = self.separator.name, self.separator.identity
-        if identity != self.separator.identity:
-            now = self.separator.name
-            if name == now:
-                now = "that of other weights, or with another overlap, window or shifts"
-            raise BuildError(
-                f"{path}: the folder holds what {name} has separated, and this is {now}; use the same, or another "
-                "--out folder"
-            )
-        self.claim["separator"] = name
-        super().claim_folder()
 
     def remove_temporary_files(self) -> None:
         for path in self.out.rglob(f"{TEMPORARY_PREFIX}*"):

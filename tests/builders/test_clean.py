@@ -191,8 +191,8 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
 
 def test_the_work_of_another_separator_or_recipe_is_refused(tmp_path: Path, source: Corpus) -> None:
     CleanBuilder(tmp_path / "clean", *clean(), limit=1).build(source.folder)
-    with pytest.raises(BuildError, match="separator"):
-        CleanBuilder(tmp_path / "clean", *clean(sides(name="other"))).build(source.folder)
+    with pytest.raises(BuildError, match="the work of sides, and this is other"):
+        CleanBuilder(tmp_path / "clean", *clean(sides(name="other", factors=(0.5, 0.5)))).build(source.folder)
     with pytest.raises(BuildError, match="faint_db"):
         CleanBuilder(tmp_path / "clean", *clean(faint_db=-20.0)).build(source.folder)
     with pytest.raises(BuildError, match="choose a folder beside the corpus"):

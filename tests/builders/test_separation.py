@@ -142,9 +142,9 @@ def test_a_stopped_separation_goes_on_where_it_was(songs: Path, tmp_path: Path) 
 
 def test_a_folder_holds_one_separators_work(songs: Path, tmp_path: Path) -> None:
     separate_files(songs, counted(), tmp_path / "out")
-    with pytest.raises(BuildError, match=r"what scaled has separated, and this is other; .*another --out folder"):
+    with pytest.raises(BuildError, match=r"the work of scaled, and this is other; .*another --out folder"):
         separate_files(songs, counted(factors=(0.5, 0.5), name="other"), tmp_path / "out")
-    with pytest.raises(BuildError, match="what scaled has separated, and this is that of other weights"):
+    with pytest.raises(BuildError, match="the work of scaled, and this is that of other weights"):
         separate_files(songs, counted(factors=(0.5, 0.5)), tmp_path / "out")
     with pytest.raises(BuildError, match="audio_format 'flac', and this is 'wav'"):
         separate_files(songs, counted(), tmp_path / "out", SeparationRecipe(audio_format="wav"))
