@@ -13,6 +13,7 @@
     stemloom train RECIPE --from CORPUS... --out RUN                a separator, from mixtures drawn on the fly
     stemloom separate FILES... --model M --out FOLDER               stems of files of any length
     stemloom clean CORPUS --stems music,effects --separator M --out CLEAN    a corpus without voices in these stems
+    stemloom anchor CORPUS --tagger onnx:M --classes LIST --out ANCHORS    clips where a sound's labels are heard
     stemloom evaluate MODEL --on CORPUS --out FOLDER                how good a separator is, with a page
     stemloom mushra NAME=MODEL... --on CORPUS --out FOLDER          a listening test of separators
     stemloom check BUILD                            validate a build
@@ -56,6 +57,7 @@ from rich.table import Table
 
 from builders.recipe import (
     RECIPES,
+    AnchorRecipe,
     CardRecipe,
     CatalogRecipe,
     CleanRecipe,
@@ -94,6 +96,7 @@ _CARD_DEFAULTS = CardRecipe()
 _MIXTURE_DEFAULTS = MixtureRecipe()
 _PACK_DEFAULTS = PackRecipe()
 _SEPARATION_DEFAULTS = SeparationRecipe()
+_ANCHOR_DEFAULTS = AnchorRecipe()
 
 Jobs = Annotated[int, Parameter(help="Worker processes; 0 works in this process.")]
 Engine = Annotated[Literal["local"], Parameter(help="What runs the stages.")]
@@ -252,6 +255,58 @@ def build_universal(
         The build folder. The same command resumes a build that was stopped.
     """
     return _build_mixtures("universal", mix, corpora, out, jobs, dry_run, table_format, recipe)
+
+
+@build_app.command(name="libraries")
+def build_libraries(
+    recipe: str,
+    /,
+    *,
+    out: Path,
+    root: Annotated[
+        Path | None,
+        Parameter(help="What the recipe's folders are relative to: its own by default, here for a ready one."),
+    ] = None,
+    separating: Separating = _SEPARATING,
+    jobs: Jobs = 2,
+    engine: Engine = "local",
+    dry_run: DryRun = False,
+    limit: Annotated[
+        int | None,
+        Parameter(
+            help="To try a recipe: so many songs of each split and stem of a library, and mixtures of each split.",
+            validator=validators.Number(gte=1),
+        ),
+    ] = None,
+    table_format: TableFormat = "parquet",
+) -> int:
+    """Turn libraries of speech, music and effects into mixtures for the cinema: import, clean of voices, mix.
+
+    Parameters
+    ----------
+    recipe
+        The name of a ready recipe (such as dnr-v2), or a YAML file.
+    out
+        The folder of all corpora. The same command resumes a build that was stopped.
+    """
+    from builders.libraries import LibrariesBuilder, load_libraries
+
+    loaded, home = load_libraries(recipe)
+    builder = LibrariesBuilder(out, loaded, root or home, separating.load, jobs, table_format, limit)
+    table = _summary(f"{out}")
+    if dry_run:
+        for name, library in builder.plan().items():
+            counts = [f"{count} {' '.join(filter(None, kind))}" for kind, count in library.songs.items()]
+            table.add_row(f"library {name}", ", ".join(counts))
+            if library.left_out:
+                table.add_row(f"left out: {name}", f"{library.left_out} of {library.folder}")
+    else:
+        with _progress() as progress:
+            built = dataclasses.replace(builder, progress=progress).build()
+        for name, text in built.lines():
+            table.add_row(name, text)
+    console.print(table)
+    return 0
 
 
 def _build_mixtures(
@@ -780,6 +835,62 @@ def clean(
         table.add_row(str(verdict), f"{len(rows)} stems{level}")
     table.add_row("songs", f"{cleaned.stems['song_id'].nunique()}")
     for (stage, reason), rows in cleaned.rejected.groupby(["stage", "reason"]):
+        table.add_row(f"left out: {stage}", f"{len(rows)} {reason}")
+    console.print(table)
+    return 0
+
+
+@app.command
+def anchor(
+    corpus: Path,
+    /,
+    *,
+    tagger: str,
+    out: Path,
+    classes: Path | None = None,
+    device: Device = "auto",
+    config: Config = None,
+    dry_run: DryRun = False,
+    limit: Annotated[
+        int | None,
+        Parameter(help="Only the first songs, sorted by id.", validator=validators.Number(gte=1)),
+    ] = None,
+    table_format: TableFormat = "parquet",
+    recipe: Annotated[AnchorRecipe, _FLAGS] = _ANCHOR_DEFAULTS,
+) -> int:
+    """Find where the labels of whole sounds are heard: a new corpus beside the old one, with clips of them.
+
+    Parameters
+    ----------
+    corpus
+        The folder of a finished build or import, whose tags are the labels; it is left as it is.
+    tagger
+        A sound event detector: onnx:PATH, python:MODULE:NAME or python:FILE.py:NAME.
+    out
+        The new corpus' folder. The same command resumes a run that was stopped.
+    classes
+        The detector's classes: yamnet_class_map.csv, or a text file with a name a line.
+    """
+    from builders.anchors import AnchorBuilder
+    from separators.tagging import load_tagger
+
+    detector = load_tagger(tagger, classes, device=_device(device))
+    builder = AnchorBuilder(out, detector, recipe, table_format, limit)
+    if dry_run:
+        sounds, labels = builder.plan(corpus)
+        console.print(f"{corpus}: {sounds} sounds would be heard for {len(labels)} labels")
+        return 0
+    with _progress() as progress:
+        found = dataclasses.replace(builder, progress=progress).build(corpus)
+    assert found.clips is not None
+    assert found.rejected is not None
+    table = _summary(f"{out}")
+    counts = found.clips["label"].value_counts()
+    table.add_row("anchors", f"{len(found.clips)} of {len(counts)} labels")
+    for label, count in counts.head(10).items():
+        table.add_row(f"  {label}", f"{count}")
+    table.add_row("songs", f"{found.stems['song_id'].nunique()}")
+    for (stage, reason), rows in found.rejected.groupby(["stage", "reason"]):
         table.add_row(f"left out: {stage}", f"{len(rows)} {reason}")
     console.print(table)
     return 0

@@ -134,12 +134,15 @@ def _apart(recipe: MixRecipe, pool: Pool, rng: np.random.Generator) -> list[_Tak
             "raise the counts"
         )
     songs: set[int] = set()
+    labels: set[int] = set()
     takes = []
     for name, count in counts.items():
         choice = pool.choices[name]
         for _ in range(count):
-            entry = _entry(choice, rng, songs if recipe.distinct else set())
+            entry = _entry(choice, rng, songs if recipe.distinct else set(), labels)
             songs.add(int(choice.song[entry]))
+            if recipe.distinct_labels and choice.label[entry] >= 0:
+                labels.add(int(choice.label[entry]))
             takes.append(_take(pool, name, entry, rng.random()))
     return takes
 
@@ -150,18 +153,23 @@ def _count(source: SourceRule, rng: np.random.Generator) -> int:
     return source.count.draw_count(rng)
 
 
-def _entry(choice: Choice, rng: np.random.Generator, songs: set[int]) -> int:
-    """An entry of a song that is not among `songs`, as long as there is one."""
+def _entry(choice: Choice, rng: np.random.Generator, songs: set[int], labels: set[int]) -> int:
+    """An entry of a song and a label that are not among these, as long as there is one.
+
+    Where there is none, rather the song comes twice than the label.
+    """
     for _ in range(_TRIES):
         entry = choice.table.draw(rng)
-        if int(choice.song[entry]) not in songs:
+        if int(choice.song[entry]) not in songs and int(choice.label[entry]) not in labels:
             return entry
     # hardly any song is left: look at all of them
-    left = np.flatnonzero(~np.isin(choice.song, list(songs)))
-    weights = choice.table.shares()[left]
-    if not weights.sum() > 0:
-        return entry
-    return int(rng.choice(left, p=weights / weights.sum()))
+    is_other = ~np.isin(choice.label, list(labels))
+    for is_left in [~np.isin(choice.song, list(songs)) & is_other, *([is_other] if labels else [])]:
+        left = np.flatnonzero(is_left)
+        weights = choice.table.shares()[left]
+        if weights.sum() > 0:
+            return int(rng.choice(left, p=weights / weights.sum()))
+    return entry
 
 
 def _together(

@@ -52,8 +52,9 @@ class Choice:
     ----------
     table : AliasTable
         Draws an entry.
-    song : np.ndarray [shape=(entries,)]
-        Which song it is of: equal numbers are equal songs, in every choice of the pool.
+    song, label : np.ndarray [shape=(entries,)]
+        Which song it is of, and of which label: equal numbers are equal songs or labels, in every choice of the
+        pool. The label is -1 where there is none.
     start, num_frames : np.ndarray [shape=(entries,)]
         The place, in frames of the files.
     first_file, num_files : np.ndarray [shape=(entries,)]
@@ -62,6 +63,7 @@ class Choice:
 
     table: AliasTable
     song: npt.NDArray[np.int32]
+    label: npt.NDArray[np.int32]
     start: npt.NDArray[np.int64]
     num_frames: npt.NDArray[np.int64]
     first_file: npt.NDArray[np.int32]
@@ -160,6 +162,17 @@ def make_pool(recipe: MixRecipe, corpora: Corpus | Mapping[str, Corpus]) -> Pool
                     source.count.support[1],
                     songs,
                 )
+    if recipe.distinct_labels:
+        labels = len(_labels_of(places))
+        if not labels:
+            raise RecipeError(
+                "recipe: field 'distinct_labels' is true, and no clip has a label; run 'stemloom anchor', or take "
+                "the field out"
+            )
+        labelled = [source for name, source in recipe.sources.items() if places[name]["label"].notna().any()]
+        most = sum(source.count.support[1] for source in labelled)
+        if most > labels:
+            log.warning("up to %g sources in a mixture, and %d labels: some will hold a label twice", most, labels)
     return _pool_of(recipe, places, stems, named, left_out)
 
 
@@ -201,7 +214,7 @@ def _packed_roots(corpora: Mapping[str, Corpus]) -> dict[str, tuple[Path, str]]:
 def _clips_of(corpora: Mapping[str, Corpus]) -> pd.DataFrame | None:
     """The clips of all corpora, without those whose clips table is empty; None when no corpus has any."""
     frames = [
-        clips.assign(corpus=name)[[*_KEY, "start_frame", "num_frames"]]
+        clips.assign(corpus=name)[[*_KEY, "start_frame", "num_frames", "label"]]
         for name, corpus in corpora.items()
         if (clips := corpus.clips) is not None
     ]
@@ -244,6 +257,17 @@ def _places(
             f"source '{name}': none of its {len(songs)} stems{_of_splits(source)} has a clip in the clips table; "
             "cut shorter clips, or write 'within: stems'"
         )
+    if source.labels is not None:
+        is_labelled = places["label"].isin(source.labels)
+        if not is_labelled.all():
+            left_out[f"label is none of {', '.join(source.labels)}"] = int((~is_labelled).sum())
+        if not is_labelled.any():
+            held = sorted(map(str, places["label"].dropna().unique()))
+            raise RecipeError(
+                f"source '{name}': no clip has a label of {', '.join(source.labels)}"
+                f"{did_you_mean(source.labels[0], held)}; there are {', '.join(held[:8]) or 'none'}"
+            )
+        places = places[is_labelled]
     is_long = places["num_frames"] >= np.maximum(source.min_length_s * places["sample_rate"], 1)
     if not is_long.all():
         left_out[f"shorter than min_length_s {source.min_length_s:g}"] = int((~is_long).sum())
@@ -292,7 +316,7 @@ def _cut(
 ) -> pd.DataFrame:
     """The places in songs: their clips, or all of them."""
     if source.within == "stems" or (source.within == "auto" and clips is None):
-        return songs.assign(start=0)
+        return songs.assign(start=0, label=None)
     if clips is None:
         raise RecipeError(
             f"source '{name}': field 'within' is 'clips', and no corpus has a clips table; run 'stemloom curate', "
@@ -304,7 +328,7 @@ def _cut(
     lost = len(songs) - len(whole) - len(cut.drop_duplicates([*_KEY, "stem"]))
     if lost:
         left_out["song without clips"] = lost
-    return pd.concat([cut, whole.assign(start=0)], ignore_index=True)
+    return pd.concat([cut, whole.assign(start=0, label=None)], ignore_index=True)
 
 
 def _of_splits(source: SourceRule) -> str:
@@ -367,6 +391,7 @@ def _pool_of(
 ) -> Pool:
     roots = _roots_of(corpora)
     songs = stems.groupby(_KEY, sort=False).ngroup().to_numpy()
+    labels = {label: number for number, label in enumerate(sorted(_labels_of(places)))}
     choices, files, num_files = {}, [], 0
     weights = _weights(recipe.sources[next(iter(places))], next(iter(places.values())))
     for name, frame in places.items():
@@ -377,6 +402,7 @@ def _pool_of(
         choices[name] = Choice(
             alias_table(chances),
             songs[frame["row0"].to_numpy(int)].astype(np.int32),
+            np.asarray(frame["label"].map(labels).fillna(-1), np.int32),
             frame["start"].to_numpy(np.int64),
             frame["num_frames"].to_numpy(np.int64),
             (first + num_files).astype(np.int32),
@@ -406,6 +432,10 @@ def _pool_of(
     )
 
 
+def _labels_of(places: Mapping[str, pd.DataFrame]) -> set[str]:
+    return set().union(*(frame["label"].dropna() for frame in places.values()))
+
+
 def _text(values: pd.Series[Any]) -> pa.StringArray:
     array = pa.array(values, pa.string())
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
@@ -425,6 +455,8 @@ def _weights(source: SourceRule, frame: pd.DataFrame) -> npt.NDArray[np.float64]
     weights = frame["weight"].fillna(1.0).to_numpy(np.float64).copy()
     if source.per == "song":
         weights /= frame.groupby([*_KEY, "stem"], sort=False)["start"].transform("size").to_numpy(np.float64)
+    elif source.per == "label":
+        weights /= frame.groupby("label", sort=False, dropna=False)["start"].transform("size").to_numpy(np.float64)
     elif source.per == "second":
         weights *= (frame["num_frames"] / frame["sample_rate"]).to_numpy(np.float64)
     for column, values in source.weights.items():

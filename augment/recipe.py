@@ -26,7 +26,7 @@ from manifests.recipes import Settings, find_recipe, load_recipe, recipe_names
 
 __all__ = ["MixRecipe", "Removal", "SourceRule", "load_mix", "mix_names"]
 
-Weighted = Literal["grade", "genre", "language", "split", "artist", "stem"]
+Weighted = Literal["grade", "genre", "language", "split", "artist", "stem", "label"]
 
 
 def _rule(value: Any) -> Any:
@@ -106,11 +106,14 @@ class SourceRule(Settings):
     languages: _Names | None = None
     """Songs of no other split, genre, grade or language are used; by default all."""
 
+    labels: _Names | None = None
+    """Clips of no other label are used; by default all."""
+
     within: Literal["auto", "clips", "stems"] = "auto"
     """Whether crops lie within the rows of the clips table; auto: where the corpus has one."""
 
-    per: Literal["clip", "song", "second"] = "song"
-    """What is as likely as another of its kind: a clip, a song, or a second of audio."""
+    per: Literal["clip", "song", "second", "label"] = "song"
+    """What is as likely as another of its kind: a clip, a song, a second of audio, or a label of clips."""
 
     weights: dict[Weighted, dict[str, Annotated[float, Field(ge=0)]]] = Field(default_factory=dict)
     """Likelier or less likely by grade, genre ...: `{grade: {A: 1, B: 0.5}}`; what is not named weighs 1."""
@@ -172,6 +175,8 @@ class SourceRule(Settings):
         for field, place in (("offset_s", "scatter"), ("max_overlap", "scatter"), ("gap_s", "sequence")):
             if self.place != place and getattr(self, field) != type(self).model_fields[field].default:
                 raise ValueError(f"field '{field}' is for place '{place}', and place is '{self.place}'")
+        if self.within == "stems" and (self.labels is not None or self.per == "label" or "label" in self.weights):
+            raise ValueError("labels are of clips, and within is 'stems'; write 'within: clips'")
         if self.length_s is not None and self.place == "fill":
             raise ValueError("field 'length_s' is for place 'scatter' or 'sequence', and place is 'fill'")
         if self.loop and self.place != "fill":
@@ -226,6 +231,10 @@ class MixRecipe(Settings):
     distinct: bool = True
     """Whether the sources of a mixture are from different songs, as far as there are so many."""
 
+    distinct_labels: bool = False
+    """Whether the clips of a mixture have different labels, as far as there are so many; those without one do not
+    count."""
+
     min_sources: Annotated[int, Field(ge=0)] = 1
     """Counts are drawn again until a mixture has as many sources."""
 
@@ -237,6 +246,8 @@ class MixRecipe(Settings):
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         if self.together:
+            if self.distinct_labels:
+                raise ValueError("distinct_labels is for sources from songs of their own, and they come 'together'")
             for name, source in self.sources.items():
                 if source.count != Count(fixed=1) or source.place != "fill" or source.separate or source.loop:
                     raise ValueError(

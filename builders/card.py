@@ -30,7 +30,7 @@ import yaml
 from builders.check import read_record, require_finished
 from builders.citations import citations
 from builders.croissant import croissant
-from builders.recipe import CardRecipe
+from builders.recipe import SINGLE_SOUNDS, CardRecipe
 from builders.report import sections, songs
 from builders.report.records import part
 from builders.report.words import number
@@ -266,7 +266,7 @@ _OTHER_FILES = {
 
 def _made(run: Mapping[str, Any]) -> str:
     """What the builder did, to end a sentence with."""
-    is_loose = run.get("builder") == "import" and part(run, "recipe").get("layout") == "loose"
+    is_loose = run.get("builder") == "import" and part(run, "recipe").get("layout") in SINGLE_SOUNDS
     return _MADE.get("loose" if is_loose else str(run.get("builder")), "from other corpora.")
 
 

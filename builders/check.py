@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow
 
 from builders.leaks import find_corpus_leaks, parents_of_mixtures
-from builders.recipe import RECIPES
+from builders.recipe import RECIPES, SINGLE_SOUNDS
 from curation.versions import artist_key, artist_names
 from manifests.audio import AUDIO_SUFFIXES, Audio, blocks, content_id, probe
 from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus, Row
@@ -45,6 +45,8 @@ _TABLES = {
     "import": ("tracks", "rejected"),
     "cinematic": ("mixtures", "rejected"),
     "universal": ("mixtures", "rejected"),
+    "clean": ("cleaned", "rejected"),
+    "anchor": ("clips", "rejected"),
 }
 _STEMS = {
     "catalog": {MIXTURE, "instrumental", "vocals"},
@@ -225,7 +227,8 @@ def _read_records(build: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
 def _wanted_stems(builder: str, records: Mapping[str, dict[str, Any]]) -> set[str]:
     """Stems that every song of a build has: of a library of single sounds, none."""
     recipes = [record.get("recipe") for record in records.values()]
-    if builder == "import" and any(isinstance(found, dict) and found.get("layout") == "loose" for found in recipes):
+    layouts = [found.get("layout") for found in recipes if isinstance(found, dict)]
+    if builder == "import" and any(layout in SINGLE_SOUNDS for layout in layouts):
         return set()
     return _STEMS.get(builder, set())
 

@@ -36,11 +36,21 @@ import soxr
 from builders.cache import cache_key
 from builders.engine import LocalEngine
 from builders.recipe import CleanRecipe
-from builders.run import Progress, Run, files_below, own_path, refuse_foreign, remove_stale, silent, take_stem
+from builders.run import (
+    Progress,
+    Run,
+    files_below,
+    own_path,
+    refuse_foreign,
+    refuse_nested,
+    remove_stale,
+    silent,
+    take_stem,
+)
 from builders.scan import Reject
 from builders.stage import plain
 from curation.activity import LevelMeter
-from curation.cleaning import Cleaning, CleaningLimits, free_spans, judge_steps, subtract
+from curation.cleaning import Cleaning, CleaningLimits, free_spans, judge_rest, judge_steps, subtract
 from curation.defects import is_voice_stem
 from curation.measures import StemMeter
 from curation.voice import SAMPLE_RATE, STEP_S, voice_probability
@@ -117,7 +127,7 @@ class CleanBuilder:
             The folder holds anything else or a running build, no song is left, or the disk refuses.
         """
         run = _Run(self, folder)
-        _refuse_nested(self.out, folder)
+        refuse_nested(self.out, folder)
         refuse_foreign(self.out, "cleaning")
         with BuildLock(self.out):
             run.claim_folder()
@@ -242,18 +252,23 @@ class _Run(Run):
         before = self.cache.get(key)
         if isinstance(before, dict) and before["sizes"] == self._sizes(before["sizes"]):
             return before
+        for name in names.values():
+            (self.out / name).unlink(missing_ok=True)
+        measures: dict[str, float | None] = {}
         with Spool(self.out) as spool:
-            judged = self._judged(path, spool)
-            found: dict[str, Any] = {
-                # spans as lists, as the cache gives them back
-                **json.loads(json.dumps(dataclasses.asdict(judged))),
-                "content_id": content,
-                "measures": {},
-            }
+            heard = hear_stem(path, self.separator, self.voices, spool)
+            judged = self._judged(heard)
+            if judged.verdict == "cleaned":
+                judged, measures = self._written(path, spool, heard, judged, names)
+        if judged.verdict == "dropped":
             for name in names.values():
                 (self.out / name).unlink(missing_ok=True)
-            if judged.verdict == "cleaned":
-                found["measures"] = self._written(path, spool, judged, names)
+        found: dict[str, Any] = {
+            # spans as lists, as the cache gives them back
+            **json.loads(json.dumps(dataclasses.asdict(judged))),
+            "content_id": content,
+            "measures": measures,
+        }
         found["sizes"] = self._sizes(names.values())
         self.cache.put(key, found)
         return found
@@ -262,8 +277,7 @@ class _Run(Run):
         paths = {name: self.out / name for name in names}
         return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
 
-    def _judged(self, path: Path, spool: Spool) -> Cleaning:
-        heard = hear_stem(path, self.separator, self.voices, spool)
+    def _judged(self, heard: HeardStem) -> Cleaning:
         chances = [heard.chances[name] for name in _WITNESSES[self.recipe.witness]]
         return judge_steps(
             heard.voice,
@@ -274,11 +288,14 @@ class _Run(Run):
             limits=self.limits,
         )
 
-    def _written(self, path: Path, spool: Spool, judged: Cleaning, names: Mapping[str, str]) -> dict[str, Any]:
-        """Write the cleaned stem and what was removed; the measures of the first."""
+    def _written(
+        self, path: Path, spool: Spool, heard: HeardStem, judged: Cleaning, names: Mapping[str, str]
+    ) -> tuple[Cleaning, dict[str, float | None]]:
+        """Write the cleaned stem and what was removed; what is to be said of the first when it was heard again."""
         info = probe(path)
         fade_frames = round(self.recipe.fade_s * info.sample_rate)
         meter = StemMeter(info.sample_rate, info.channels)
+        ear = _Ear(info.sample_rate, info.channels, heard.step_frames)
         position = 0
         shape = (info.num_frames, info.sample_rate, info.channels, self.recipe.bit_depth)
         with contextlib.ExitStack() as stack:
@@ -291,8 +308,18 @@ class _Run(Run):
                 puts["audio"](cleaned)
                 puts["removed"](removed)
                 meter.add(cleaned)
+                ear.add(cleaned)
                 position += stem.shape[1]
-        return _measures(meter, info.channels)
+        if self.recipe.witness != "none":
+            judged = judge_rest(
+                judged,
+                heard.stem,
+                ear.probability(),
+                step_frames=heard.step_frames,
+                num_frames=heard.num_frames,
+                limits=self.limits,
+            )
+        return judged, _measures(meter, info.channels)
 
     def _mix(self, song_id: str) -> None:
         """A mixture loses what its stems have lost."""
@@ -534,12 +561,6 @@ def _voices(separator: Separator, names: tuple[str, ...] | None) -> list[int]:
     if not found:
         raise RecipeError(f"{separator.name} gives {', '.join(sources)}, no voice by its name; name it in 'voices'")
     return found
-
-
-def _refuse_nested(out: Path, source: Path) -> None:
-    inner, outer = out.resolve(), source.resolve()
-    if inner == outer or inner in outer.parents or outer in inner.parents:
-        raise BuildError(f"{out}: lies in {source}, or that in it; choose a folder beside the corpus")
 
 
 def _finite(path: Path) -> Iterator[Audio]:

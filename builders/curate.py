@@ -24,7 +24,16 @@ from builders.engine import LocalEngine
 from builders.leaks import parents_of_mixtures
 from builders.recipe import CurateRecipe
 from builders.references import read_aliases, read_fixed, read_reference
-from builders.run import Progress, files_below, own_path, refuse_foreign, remove_stale, silent, take_stem
+from builders.run import (
+    Progress,
+    files_below,
+    own_path,
+    refuse_foreign,
+    refuse_nested,
+    remove_stale,
+    silent,
+    take_stem,
+)
 from builders.selection import Selection, gate_report
 from builders.stage import Engine
 from curation.artists import artist_groups, merge_groups
@@ -152,9 +161,7 @@ class CurateBuilder:
     def _open(self, folder: Path) -> _Curation:
         if self.limit is not None and self.limit < 1:
             raise RecipeError(f"limit is {self.limit}; give the number of songs, at least 1, or None for all")
-        source, out = folder.resolve(), self.out.resolve()
-        if source == out or source in out.parents or out in source.parents:
-            raise BuildError(f"{self.out}: lies in {folder}, or around it; choose an --out folder apart from it")
+        refuse_nested(self.out, folder)
         return _Curation(self, Corpus.open(folder))
 
 
@@ -375,7 +382,11 @@ class _Curation(Selection):
                 if not is_test.any():
                     raise RecipeError(f"field 'test_clips' is {recipe.test_clips}: no clip is in the split 'test'")
                 test = balanced_test_set(
-                    clips[is_test], count=recipe.test_clips, genres=recipe.test_genres, seed=recipe.seed
+                    clips[is_test],
+                    count=recipe.test_clips,
+                    by="song_id" if recipe.test_by == "song" else recipe.test_by,
+                    groups=recipe.test_genres if recipe.test_by == "genre" else None,
+                    seed=recipe.seed,
                 )
                 clips = clips[~is_test | clips.index.isin(test.index)]
             self.clips = clips.drop(columns=["salient_fraction"], errors="ignore").reset_index(drop=True)

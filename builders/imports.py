@@ -7,6 +7,7 @@ mixture is the sum of the stems; link, copy or encode), write. What the layouts 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -14,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from builders.engine import LocalEngine
-from builders.recipe import ImportRecipe
+from builders.recipe import SINGLE_SOUNDS, ImportRecipe
 from builders.run import Progress, Run, refuse_foreign, remove_stale, silent
 from builders.scan import Reject
 from builders.stage import Engine, Product, Stage, Work
 from builders.triplet import is_whole
 from manifests.audio import AUDIO_SUFFIXES
 from manifests.corpus import MIXTURE, Corpus
-from manifests.errors import AudioError, BuildError
-from manifests.imports import folders, loose, moisesdb, musdb18
+from manifests.downmix import Surround
+from manifests.errors import AudioError, BuildError, RecipeError
+from manifests.imports import fma, folders, fsd50k, librispeech, loose, moisesdb, musdb18
 from manifests.imports.songs import FoundSong, NoSong, Options, content_ids, song_id_of, take_song
 from manifests.lock import BuildLock
 from manifests.tables import TableFormat, frame_of
@@ -45,6 +47,8 @@ class ImportBuilder:
     jobs : int >= 0
         Worker processes of the default engine.
     table_format : {'parquet', 'jsonl'}
+    limit : int >= 1, optional
+        Only `first_songs`; a folder holds the work of one limit.
     progress : callable, optional
 
     Examples
@@ -58,6 +62,7 @@ class ImportBuilder:
     engine: Engine | None = None
     jobs: int = 2
     table_format: TableFormat = "parquet"
+    limit: int | None = None
     progress: Progress = silent
 
     def build(self, folder: Path) -> Corpus:
@@ -84,7 +89,8 @@ class ImportBuilder:
             around it; or the disk refuses.
         """
         found, left_out = find_songs(folder, self.recipe)
-        _require_apart(folder, self.out)
+        found = first_songs(found, self.limit)
+        require_apart(folder, self.out)
         refuse_foreign(self.out, "import")
         with BuildLock(self.out):
             run = _Run(self, folder, left_out)
@@ -122,9 +128,56 @@ def find_songs(folder: Path, recipe: ImportRecipe) -> tuple[list[FoundSong], lis
         return musdb18.find_songs(folder)
     if recipe.layout == "moisesdb":
         return moisesdb.find_songs(folder, recipe.bleed)
+    metadata = None if recipe.metadata is None else Path(recipe.metadata)
     if recipe.layout == "loose":
-        return loose.find_songs(folder, recipe.stem, None if recipe.metadata is None else Path(recipe.metadata))
-    return folders.find_songs(folder, recipe.mixture, recipe.stems)
+        return loose.find_songs(folder, recipe.stem, metadata)
+    if recipe.layout == "librispeech":
+        return librispeech.find_songs(folder)
+    if recipe.layout == "fma":
+        return fma.find_songs(folder, metadata)
+    if recipe.layout == "fsd50k":
+        return fsd50k.find_songs(folder, recipe.labels)
+    return folders.find_songs(
+        folder,
+        recipe.mixture,
+        recipe.stems,
+        rename=recipe.rename,
+        speakers=recipe.downmix != "none",
+        segments=recipe.segments,
+    )
+
+
+def first_songs(found: Sequence[FoundSong], limit: int | None) -> list[FoundSong]:
+    """A few songs to try a recipe with.
+
+    Parameters
+    ----------
+    found : sequence of FoundSong
+    limit : int >= 1 or None
+        How many of each split and kind of sounds; None: all of them.
+
+    Returns
+    -------
+    list of FoundSong
+        The first ones, in their order.
+
+    Raises
+    ------
+    RecipeError
+        When the limit is below 1.
+    """
+    if limit is None:
+        return list(found)
+    if limit < 1:
+        raise RecipeError(f"limit is {limit}; give the number of songs, at least 1, or None for all")
+    counts: Counter[tuple[str | None, ...]] = Counter()
+    first = []
+    for song in found:
+        kind = (song.split, *sorted(song.stems))
+        counts[kind] += 1
+        if counts[kind] <= limit:
+            first.append(song)
+    return first
 
 
 @dataclass(frozen=True)
@@ -141,7 +194,8 @@ class _Run(Run):
     def __init__(self, builder: ImportBuilder, folder: Path, left_out: Sequence[NoSong]) -> None:
         recipe = builder.recipe
         engine = builder.engine or LocalEngine(builder.jobs, recipe.max_item_s)
-        super().__init__(builder.out, "import", recipe, engine, builder.table_format, builder.progress)
+        claim = {} if builder.limit is None else {"limit": str(builder.limit)}
+        super().__init__(builder.out, "import", recipe, engine, builder.table_format, builder.progress, claim)
         self.folder = folder
         self.rejects += [Reject(None, song.path, "find", song.reason, song.detail) for song in left_out]
         # MoisesDB's mixture is the sum of its stems by definition, and its tracks differ in length
@@ -150,8 +204,10 @@ class _Run(Run):
             license=recipe.license,
             link=recipe.audio == "link",
             pad=recipe.pad or is_moisesdb,
-            make_mixture=recipe.make_mixture or is_moisesdb,
-            alone=recipe.layout == "loose",
+            make_mixture=recipe.make_mixture or is_moisesdb or recipe.segments is not None,
+            alone=recipe.layout in SINGLE_SOUNDS,
+            sample_rate=recipe.sample_rate,
+            surround=_surround(recipe),
         )
 
     def hash(self, found: Sequence[FoundSong]) -> list[_Item]:
@@ -208,6 +264,14 @@ class _Run(Run):
         self.save([row["track_id"] for row in tracks], tables, folder=str(self.folder))
 
 
+def _surround(recipe: ImportRecipe) -> Surround | None:
+    if recipe.downmix == "none":
+        return None
+    return Surround(
+        downmix=recipe.downmix, order=recipe.order, centre_db=recipe.centre_db, surround_db=recipe.surround_db
+    )
+
+
 def _hash_song(song: FoundSong, options: Options) -> Product:
     return Product({"ids": {stem: list(ids) for stem, ids in content_ids(song, options).items()}})
 
@@ -230,8 +294,14 @@ def _is_whole(out: Path, value: dict[str, Any]) -> bool:
     return "reason" in value or is_whole(out, value)
 
 
-def _require_apart(folder: Path, out: Path) -> None:
-    """Refuse an import that would take its own stems for songs, or the songs for old stems of its own."""
+def require_apart(folder: Path, out: Path) -> None:
+    """Refuse an import that would take its own stems for songs, or the songs for old stems of its own.
+
+    Raises
+    ------
+    BuildError
+        When one of the two lies in the other.
+    """
     source, build = folder.resolve(), out.resolve()
     if build.is_relative_to(source):
         raise BuildError(f"{out}: lies in {folder}, which is imported; choose an --out folder outside of it")

@@ -12,6 +12,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
+from manifests.recipes import Settings
+
 
 def _none_if_said(value: object) -> object:
     """The command line has no null: 'none' stands for it."""
@@ -145,8 +147,11 @@ class CurateRecipe(BaseModel):
     test_clips: Annotated[Annotated[int, Field(ge=1)] | None, _Said] = None
     """Clips of the split 'test', equally many of each genre (the paper: 1900); none: all there are."""
 
+    test_by: Literal["genre", "artist", "song"] = "genre"
+    """Of what the test clips are equally many: artist and song for films, whose reels are of one artist."""
+
     test_genres: Annotated[int, Field(ge=1)] = 10
-    """The most frequent genres that the test clips are taken from."""
+    """The most frequent genres that the test clips are taken from; of artists and songs all are."""
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Of every choice."""
@@ -158,17 +163,21 @@ class CurateRecipe(BaseModel):
     """A song whose inspection takes longer is given up, with a row in the rejected table."""
 
 
+SINGLE_SOUNDS = ("loose", "librispeech", "fma", "fsd50k")
+"""Layouts of imports with a file for each sound, which has no mixture."""
+
+
 class ImportRecipe(BaseModel):
     """How somebody's folder of stems becomes a corpus."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    layout: Literal["musdb18", "moisesdb", "folders", "loose"]
-    """What the folder is: MUSDB18-HQ, MoisesDB, a folder for each song with a file for each stem, or a library with
-    a file for each sound."""
+    layout: Literal["musdb18", "moisesdb", "folders", "loose", "librispeech", "fma", "fsd50k"]
+    """What the folder is: MUSDB18-HQ, MoisesDB, a folder for each song with a file for each stem, a library with a
+    file for each sound, or one of these: LibriSpeech, FMA, FSD50K."""
 
     license: Annotated[str | None, _Said] = None
-    """Of all songs, but for those of which `metadata` has one."""
+    """Of all songs, but for those of which the library or `metadata` has one."""
 
     audio: Literal["copy", "link"] = "copy"
     """Whether the corpus has files of its own, or shares them with the folder where it can (hard links)."""
@@ -185,6 +194,31 @@ class ImportRecipe(BaseModel):
     stems: Annotated[_Names | None, _Said] = None
     """folders: the stems to take, such as 'vocals,drums'; none: all."""
 
+    rename: Annotated[dict[str, Annotated[str, Field(min_length=1)]] | None, _Said] = None
+    """folders: what stems are called, by what their files are, such as '--rename.dx dialogue'; `stems` has the new
+    names."""
+
+    downmix: Literal["none", "itu", "loro"] = "none"
+    """folders, loose: surround sound becomes stereo, as ITU-R BS.775 has it, or scaled so that it never passes full
+    scale (Lo/Ro). Folders may have a file for each loudspeaker then: DX.L.wav, DX.C.wav ..."""
+
+    segments: Annotated[str | None, _Said] = None
+    """folders: name of a table in each folder, such as segments.csv, that says what is heard when in a file
+    (columns file, start_s, end_s, label). Stems are the labels then, each the sum of its parts, and mixtures are
+    made."""
+
+    order: Literal["wav", "film"] = "wav"
+    """folders, loose: of the channels of 5.1 files: L R C LFE Ls Rs, or L C R Ls Rs LFE."""
+
+    centre_db: Annotated[float, Field(ge=-12, le=0)] = -3.0
+    """folders, loose: level of the centre in the downmix."""
+
+    surround_db: Annotated[float, Field(ge=-12, le=0)] = -3.0
+    """folders, loose: level of the surrounds in the downmix."""
+
+    sample_rate: Annotated[Annotated[int, Field(ge=1000)] | None, _Said] = None
+    """folders, loose: resample what has another rate, in Hz; none: every song keeps its own."""
+
     bleed: Literal["keep", "reject"] = "keep"
     """moisesdb: what to do with songs which say of a track that other instruments are heard in it."""
 
@@ -193,7 +227,12 @@ class ImportRecipe(BaseModel):
 
     metadata: Annotated[str | None, _Said] = None
     """loose: a table (.csv) of path and any of stem, artist, title, genre, split, license, language, tags and
-    transcript, which wins over what folders and names say."""
+    transcript, which wins over what folders and names say. fma: its tracks.csv; none: that of fma_metadata in the
+    folder or beside it."""
+
+    labels: Literal["sort", "ignore"] = "sort"
+    """fsd50k: sort clips by their labels into foreground and background, without those of voices and music; or take
+    all of them as effects."""
 
     max_item_s: Annotated[float, Field(gt=0)] = 900.0
     """A song that takes longer is given up, with a row in the rejected table."""
@@ -205,9 +244,13 @@ class ImportRecipe(BaseModel):
             "pad": ("folders",),
             "mixture": ("folders",),
             "stems": ("folders",),
+            "rename": ("folders",),
+            "segments": ("folders",),
+            **dict.fromkeys(("downmix", "order", "centre_db", "surround_db", "sample_rate"), ("folders", "loose")),
             "bleed": ("moisesdb",),
             "stem": ("loose",),
-            "metadata": ("loose",),
+            "metadata": ("loose", "fma"),
+            "labels": ("fsd50k",),
         }
         _refuse_unused(self, self.layout, of)
         return self
@@ -400,12 +443,16 @@ class CleanRecipe(BaseModel):
     voices: Annotated[_Names | None, _Said] = None
     """The separator's sources that are voices; none: by their names (vocals, speech, dialogue ...)."""
 
-    witness: Literal["stem", "voice", "either", "none"] = "either"
+    witness: Literal["stem", "voice", "either", "none"] = "stem"
     """Where a voice must be heard: in the stem, in what the separator found, or in either; none: the ratio alone
     decides."""
 
     voiced: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability from which a voice is heard."""
+
+    certain: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Probability that every part with a voice reaches at least once. Where what is left of a cleaned stem reaches
+    it too, the voice is still there: that part is damaged."""
 
     faint_db: float = -30.0
     """Voices that lie further than this below the stem are left in it."""
@@ -437,6 +484,79 @@ class CleanRecipe(BaseModel):
     bit_depth: Annotated[Literal[16, 24], BeforeValidator(_number_if_said)] = 24
 
 
+class AnchorRecipe(BaseModel):
+    """Where in sounds that are labelled as a whole a label is heard; see `curation.anchors`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    stems: Annotated[_Names | None, _Said] = None
+    """That are heard, such as 'effects'; none: all. Of a song only one."""
+
+    mapping: Annotated[str | None, _Said] = None
+    """A table of class and label (.csv, .yaml): classes that are one label, or none."""
+
+    unlabelled: Literal["any", "reject"] = "any"
+    """In a sound without tags look for any label, or reject it."""
+
+    length_s: Annotated[float, Field(gt=0)] = 2.0
+    """Of an anchor; what is no longer is one as a whole."""
+
+    min_probability: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Of its label, over an anchor, at least."""
+
+    max_other: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of any other label, whether the sound has it or not, over an anchor, at most; 1 lets others sound."""
+
+    per_label: Annotated[Annotated[int, Field(ge=1)] | None, _Said] = 1
+    """Anchors of one label in a sound; none: as many as there are."""
+
+    per_song: Annotated[Annotated[int, Field(ge=1)] | None, _Said] = None
+    """Anchors in a sound; none: as many as there are."""
+
+    audio: Literal["link", "copy"] = "link"
+    """Whether the corpus shares its files with the source where it can (hard links), or has its own."""
+
+
+_FolderName = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
+
+
+class LibraryRecipe(Settings, ImportRecipe):
+    """A library of sounds: where it is, and how it becomes a corpus."""
+
+    folder: Annotated[str, Field(min_length=1)]
+    """Relative to the root."""
+
+
+class LibraryCleanRecipe(Settings, CleanRecipe):
+    """Which stems of the libraries are cleaned of voices, and by what."""
+
+    separator: Annotated[str, Field(min_length=1)]
+    """As for 'stemloom separate', such as 'bundled:vocals'."""
+
+
+class LibraryMixtureRecipe(Settings, MixtureRecipe):
+    """A set of mixtures drawn from all libraries."""
+
+    mix: Annotated[str, Field(min_length=1)]
+    """The mixing recipe: the name of a ready one, or a YAML file, relative to the root."""
+
+
+class LibrariesRecipe(Settings):
+    """How libraries of sounds become sets of mixtures for the cinema."""
+
+    about: str = ""
+    """What this is, for people."""
+
+    libraries: Annotated[dict[_FolderName, LibraryRecipe], Field(min_length=1)]
+    """By the names that their corpora get."""
+
+    clean: LibraryCleanRecipe | None = None
+    """Before sounds are mixed; none: as they are."""
+
+    mixtures: dict[_FolderName, LibraryMixtureRecipe] = Field(default_factory=dict)
+    """By the names that the sets get."""
+
+
 RECIPES: dict[str, type[BaseModel]] = {
     "catalog": CatalogRecipe,
     "curate": CurateRecipe,
@@ -448,5 +568,6 @@ RECIPES: dict[str, type[BaseModel]] = {
     "pack": PackRecipe,
     "separate": SeparationRecipe,
     "clean": CleanRecipe,
+    "anchor": AnchorRecipe,
 }
 """By the name of the builder in `recipe.json`, which is the command's."""

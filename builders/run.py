@@ -266,6 +266,18 @@ def refuse_foreign(out: Path, writer: str) -> None:
         )
 
 
+def refuse_nested(out: Path, source: Path) -> None:
+    """Refuse a folder that lies in the corpus that it is made of, or around it.
+
+    Raises
+    ------
+    BuildError
+    """
+    inner, outer = out.resolve(), source.resolve()
+    if inner == outer or inner in outer.parents or outer in inner.parents:
+        raise BuildError(f"{out}: lies in {source}, or that in it; choose a folder beside the corpus")
+
+
 def own_path(root: str, path: str) -> str:
     """Where a corpus that is made of another has a file of that one.
 

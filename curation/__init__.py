@@ -24,7 +24,8 @@ leaks        what is nearly the same in two splits, or there twice
 voice        whether somebody sings or speaks, by a small network
 defects      what is wrong with a song's stems, and its grade
 cleaning     voices in stems that should have none: where they are, what is taken out
-downmix      surround sound to stereo
+anchors      where in a sound a class is heard best
+labels       what labels of whole sounds mean
 licenses     what a song's licence is
 """
 

@@ -1,14 +1,17 @@
 from .activity import LevelCurve, LevelMeter, Salience, active_fraction, active_steps, level_curve, salient_segments
 from .alignment import Alignment, Segment, align, render
+from .anchors import Anchor, AnchorLimits, find_anchors
 from .artists import artist_groups, merge_groups
 from .balance import Balance, GenreBalance, choose_songs, distribution, song_weights
 from .chromaprint import Fingerprint, fingerprint
+from .cleaning import Cleaning, CleaningLimits, judge_rest, judge_steps, subtract
 from .clips import balanced_test_set, clip_rms, cut_clips, salient_fraction, voiced_fraction
 from .defects import Verdict, excess_curve, is_voice_stem, judge, leakage_curve
 from .derivation import METHODS, Derivation, derive_vocals
 from .evidence import Evidence, decide, weigh
 from .gates import GATES, Gate, Gated, GateReport, apply_gates, parse_gate, parse_gates
 from .genres import GENRES, normalise_genre, normalise_genres
+from .labels import LabelSet, label_set
 from .leaks import find_duplicates, find_leaks
 from .licenses import (
     License,
@@ -35,7 +38,11 @@ __all__ = [
     "METHODS",
     "MUSDB18_VALIDATION",
     "Alignment",
+    "Anchor",
+    "AnchorLimits",
     "Balance",
+    "Cleaning",
+    "CleaningLimits",
     "Derivation",
     "Evidence",
     "Fingerprint",
@@ -44,6 +51,7 @@ __all__ = [
     "Gated",
     "GenreBalance",
     "Label",
+    "LabelSet",
     "LevelCurve",
     "LevelMeter",
     "License",
@@ -74,6 +82,7 @@ __all__ = [
     "distribution",
     "estimate_transfer",
     "excess_curve",
+    "find_anchors",
     "find_duplicates",
     "find_leaks",
     "fingerprint",
@@ -81,7 +90,10 @@ __all__ = [
     "join_candidates",
     "joined_licenses",
     "judge",
+    "judge_rest",
+    "judge_steps",
     "label",
+    "label_set",
     "leakage_curve",
     "level_curve",
     "license_table",
@@ -100,6 +112,7 @@ __all__ = [
     "song_weights",
     "songs_of",
     "stem_licenses",
+    "subtract",
     "unlicensed_songs",
     "voice_probability",
     "voiced_fraction",

@@ -6,7 +6,11 @@ the stem or in the estimate. Step by step a stem is then
 
 kept      no voice is heard, or what the separator found of it is too faint to matter: not a sample changes;
 cleaned   the estimate is subtracted, with fades at the edges;
-dropped   the voice is so loud that what would be left is damaged: no clip for training holds these steps.
+dropped   the voice is so loud that what would be left is damaged, or it is still heard in what is left: no clip for
+          training holds these steps.
+
+A witness is seldom certain of a voice that is not there, and often half sure of one that is: a voice is heard where
+the probability passes one threshold, in parts where it passes a higher one at least once (hysteresis).
 
 Conventions
 -----------
@@ -22,12 +26,12 @@ winners cleaned their music and effects with a music source separation model, an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, label
 
 from manifests.audio import Audio
 from manifests.errors import RecipeError
@@ -37,6 +41,7 @@ __all__ = [
     "CleaningLimits",
     "Span",
     "free_spans",
+    "judge_rest",
     "judge_steps",
     "pure_spans",
     "subtract",
@@ -59,8 +64,10 @@ class CleaningLimits:
     Attributes
     ----------
     voiced : float
-        Probability from which a voice is heard; 0 leaves the decision to the ratio alone, for separators that find
-        next to nothing where there is nothing.
+        Probability from which a voice is heard.
+    certain : float
+        Probability that is reached in every part with a voice, at least once; not below `voiced`. If both are 0,
+        the ratio alone decides, for separators that find next to nothing where there is nothing.
     faint_db : float
         Ratio of voice to stem below which nothing is done.
     damaged_db : float
@@ -79,6 +86,7 @@ class CleaningLimits:
     """
 
     voiced: float = 0.5
+    certain: float = 0.9
     faint_db: float = -30.0
     damaged_db: float = -3.0
     pause_steps: int = 3
@@ -86,9 +94,11 @@ class CleaningLimits:
     max_dropped: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("voiced", "max_dropped"):
+        for name in ("voiced", "certain", "max_dropped"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}: it must be from 0 to 1")
+        if self.certain < self.voiced:
+            raise RecipeError(f"certain is {self.certain}, below voiced, {self.voiced}: raise the first")
         for name in ("pause_steps", "margin_steps"):
             if getattr(self, name) < 0:
                 raise RecipeError(f"{name} is {getattr(self, name)}: it must be at least 0")
@@ -187,6 +197,8 @@ def judge_steps(
     ratio = voice_ratio_db(found, whole)
     sounds = whole > 0
     heard = sounds & (chance >= limits.voiced) & (ratio >= limits.faint_db)
+    parts, _ = label(_without_pauses(heard, limits.pause_steps))
+    heard &= np.isin(parts, parts[heard & (chance >= limits.certain)])
     cleaned = _widened(_without_pauses(heard, limits.pause_steps), limits.margin_steps)
     damaged = heard & (ratio > limits.damaged_db)
     num_sounding = max(1, int(sounds.sum()))
@@ -201,6 +213,47 @@ def judge_steps(
         float(voice_ratio_db([found[heard].sum()], [whole[heard].sum()])[0]),
         float((cleaned & sounds).sum() / num_sounding),
         damaged_fraction,
+    )
+
+
+def judge_rest(
+    judged: Cleaning,
+    stem: npt.ArrayLike,
+    probability: npt.ArrayLike,
+    *,
+    step_frames: int,
+    num_frames: int,
+    limits: CleaningLimits | None = None,
+) -> Cleaning:
+    """Decide again, after what is left of a stem was heard: where it still has a voice, it is damaged.
+
+    Parameters
+    ----------
+    judged : Cleaning
+    stem : np.ndarray [shape=(steps,)]
+        Energies of the stem as it was.
+    probability : np.ndarray [shape=(steps,) or shorter]
+        Of a voice in the cleaned stem; see `judge_steps`.
+    step_frames, num_frames : int
+        Of a step, and in all.
+    limits : CleaningLimits, optional
+
+    Returns
+    -------
+    Cleaning
+    """
+    limits = limits or CleaningLimits()
+    sounds, chance = np.asarray(stem, np.float64) > 0, np.asarray(probability, np.float64)
+    still = np.zeros(len(sounds), np.bool_)
+    still[: len(chance)] = chance >= limits.certain
+    still &= sounds & _steps(judged.cleaned, step_frames, len(sounds))
+    damaged = still | _steps(judged.damaged, step_frames, len(sounds))
+    fraction = float((damaged & sounds).sum() / max(1, int(sounds.sum())))
+    return replace(
+        judged,
+        verdict="dropped" if fraction > limits.max_dropped else judged.verdict,
+        damaged=_spans(damaged, step_frames, num_frames),
+        damaged_fraction=fraction,
     )
 
 
@@ -352,6 +405,14 @@ def _without_pauses(heard: Bools, longest: int) -> Bools:
 
 def _widened(heard: Bools, steps: int) -> Bools:
     return np.asarray(binary_dilation(heard, np.ones(3, np.bool_), iterations=steps) if steps else heard)
+
+
+def _steps(spans: Sequence[Span], step_frames: int, steps: int) -> Bools:
+    """The steps that spans of whole steps hold."""
+    found = np.zeros(steps, np.bool_)
+    for start, end in spans:
+        found[start // step_frames : -(-end // step_frames)] = True
+    return found
 
 
 def _spans(steps: Bools, step_frames: int, num_frames: int) -> tuple[Span, ...]:

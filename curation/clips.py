@@ -286,21 +286,25 @@ def _quiet_energy(curve: LevelCurve, chunk_frames: int, quantile: float) -> floa
     return max(QUIET_ENERGY, float(np.quantile(whole.reshape(-1, steps).sum(axis=1), quantile)))
 
 
-def balanced_test_set(clips: pd.DataFrame, *, count: int = 1900, genres: int = 10, seed: int = 0) -> pd.DataFrame:
-    """Draw a test set with equally many clips of each of the most frequent genres.
+def balanced_test_set(
+    clips: pd.DataFrame, *, count: int = 1900, by: str = "genre", groups: int | None = 10, seed: int = 0
+) -> pd.DataFrame:
+    """Draw a test set with equally many clips of each of the most frequent genres, or of other groups.
 
-    Genres are ranked by their number of songs (ties by name); `NO_GENRE` and null are none. Within a genre the
+    Groups are ranked by their number of songs (ties by name); `NO_GENRE` and null are none. Within a group the
     clips are spread as evenly as possible: no song has two more than another unless that one has no more to give.
-    Where `count` is not a multiple of `genres`, the most frequent ones have one clip more.
+    Where `count` is not a multiple of `groups`, the most frequent ones have one clip more.
 
     Parameters
     ----------
     clips : pd.DataFrame
-        With clip_id, song_id, genre: those of the split that the test set may draw from.
+        With clip_id, song_id and the column `by`: those of the split that the test set may draw from.
     count : int
-        Clips in all; at least `genres`.
-    genres : int
-        At least 1.
+        Clips in all; at least `groups`.
+    by : str
+        What the groups are: ``genre``, ``artist``, ``song_id``.
+    groups : int, optional
+        At least 1; None: all of them.
     seed : int
         At least 0.
 
@@ -312,39 +316,40 @@ def balanced_test_set(clips: pd.DataFrame, *, count: int = 1900, genres: int = 1
     Raises
     ------
     RecipeError
-        If a setting is out of range, there are fewer genres, or one of them has too few clips.
+        If a setting is out of range, there are fewer groups, or one of them has too few clips.
     TableError
         If a column is missing, or a clip is there twice.
     """
-    if not 1 <= genres <= count:
-        raise RecipeError(f"test set: count is {count} and genres {genres}; expected 1 <= genres <= count")
     if seed < 0:
         raise RecipeError(f"test set: seed is {seed}, expected at least 0")
-    _require(clips, ("clip_id", "song_id", "genre"), unique="clip_id")
-    named = clips[clips["genre"].notna() & ~clips["genre"].isin(NO_GENRE)]
-    songs = named.groupby("genre")["song_id"].nunique()
-    ranked = songs.sort_index().sort_values(ascending=False, kind="stable").index[:genres]
-    if len(ranked) < genres:
+    _require(clips, ("clip_id", "song_id", by), unique="clip_id")
+    named = clips[clips[by].notna() & ~clips[by].isin(NO_GENRE)]
+    songs = named.groupby(by)["song_id"].nunique()
+    number = len(songs) if groups is None else groups
+    if not 1 <= number <= count:
+        raise RecipeError(f"test set: count is {count}, of {number} {by}s; expected at least one of each")
+    ranked = songs.sort_index().sort_values(ascending=False, kind="stable").index[:number]
+    if len(ranked) < number:
         raise RecipeError(
-            f"test set: genres is {genres}, but the clips have {len(ranked)} ({', '.join(ranked)}); lower it"
+            f"test set: {by}s are {number}, but the clips have {len(ranked)} ({', '.join(ranked)}); take fewer"
         )
-    rows = np.flatnonzero(clips["genre"].isin(ranked))
-    genre = ranked.get_indexer(pd.Index(clips["genre"].iloc[rows]))
-    wanted = np.array([count // genres + (rank < count % genres) for rank in range(genres)])
-    available = np.bincount(genre, minlength=genres)
+    rows = np.flatnonzero(clips[by].isin(ranked))
+    group = ranked.get_indexer(pd.Index(clips[by].iloc[rows]))
+    wanted = np.array([count // number + (rank < count % number) for rank in range(number)])
+    available = np.bincount(group, minlength=number)
     if (available < wanted).any():
         short = int(np.argmin(available - wanted))
         raise RecipeError(
-            f"test set: genre '{ranked[short]}' has {available[short]} clips, {wanted[short]} are wanted; "
-            f"lower count to {available.min() * genres}, lower genres, or cut clips with a shorter hop"
+            f"test set: {by} '{ranked[short]}' has {available[short]} clips, {wanted[short]} are wanted; "
+            f"lower count to {available.min() * number}, take fewer {by}s, or cut clips with a shorter hop"
         )
     song, song_ids = pd.factorize(clips["song_id"].iloc[rows])
-    # Deal in rounds: in each, every song of a genre that still has clips gives one.
+    # Deal in rounds: in each, every song of a group that still has clips gives one.
     clip_lots = unit_hash((f"test {name}" for name in clips["clip_id"].iloc[rows]), seed)
     song_lots = unit_hash((f"test {name}" for name in song_ids), seed)[song]
-    turn = _ranks((genre, song), (clip_lots,))
-    place = _ranks((genre,), (turn, song_lots))
-    return clips.iloc[rows[place < wanted[genre]]]
+    turn = _ranks((group, song), (clip_lots,))
+    place = _ranks((group,), (turn, song_lots))
+    return clips.iloc[rows[place < wanted[group]]]
 
 
 def _clip_ids(song_ids: Any, starts: Ints, lengths: Ints) -> Any:

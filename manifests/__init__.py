@@ -6,6 +6,7 @@ schemas     what each table holds
 validation  typing and checking a table against its schema
 corpus      a folder of both
 loudness    integrated loudness and peak, as BS.1770 says
+downmix     surround sound to stereo
 recipes     settings as a person writes them, and what is wrong with them
 crops       many short crops out of many files
 packed      a corpus' audio as plain samples, to be read without decoding

@@ -1,6 +1,7 @@
 from .audio import AUDIO_SUFFIXES, Audio, AudioInfo, blocks, content_id, probe, quantise, read, write
 from .corpus import CORPUS_ROOT, Corpus, open_corpora
 from .crops import CropReader
+from .downmix import Surround, stereo_matrix
 from .errors import AudioError, BuildError, RecipeError, StemloomError, TableError
 from .files import replacing
 from .lock import BuildLock
@@ -36,6 +37,7 @@ __all__ = [
     "RecipeError",
     "Settings",
     "StemloomError",
+    "Surround",
     "TableError",
     "TableFormat",
     "blocks",
@@ -53,6 +55,7 @@ __all__ = [
     "read_index",
     "read_table",
     "replacing",
+    "stereo_matrix",
     "table_path",
     "write",
     "write_table",

@@ -172,6 +172,8 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "genre": _text(null=True),
             "artist": _text(null=True),
             "voiced_fraction": _later(_number(_FRACTION)),
+            "label": _later(_text(null=True)),
+            "label_probability": _later(_number(_FRACTION)),
             r"^rms_\w+$": pa.Column(FLOAT, checks=_rms().checks, nullable=True, regex=True, required=False),
         },
         unique=["clip_id"],

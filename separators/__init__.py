@@ -21,6 +21,7 @@ bsrnn           band-split RNN
 mrx             the multi-resolution cross network, and the one with an activity network
 tdcn            TDCN++ and the iterative one, conditioned on what a sound classifier hears
 embedder        that classifier: a local ONNX file, or a small one of ours
+tagging         one as a detector of sound events, over files of any length
 dnn_ds          the small convolutional network for dialogue
 ht_demucs       HTDemucs, by its package
 bs_roformer     BS-RoFormer and Mel-Band RoFormer, by their package

@@ -9,6 +9,7 @@ from .postprocessing import Postprocessed, Postprocessing
 from .resampling import Resampled
 from .separator import Separator, separate
 from .stft import istft, stft
+from .tagging import ClassList, Tagger, load_tagger, read_classes, tag
 from .unet import UNet, UNetConfig, singing_voice_config, spleeter_config
 from .weights import load_matching, load_network, save_network
 from .wiener import wiener_filter
@@ -16,6 +17,7 @@ from .wiener import wiener_filter
 __all__ = [
     "Cascade",
     "CentreExtraction",
+    "ClassList",
     "ConvTasNet",
     "ConvTasNetConfig",
     "Ensemble",
@@ -31,16 +33,20 @@ __all__ = [
     "Postprocessing",
     "Resampled",
     "Separator",
+    "Tagger",
     "UNet",
     "UNetConfig",
     "istft",
     "load_matching",
     "load_network",
     "load_separator",
+    "load_tagger",
+    "read_classes",
     "save_network",
     "separate",
     "singing_voice_config",
     "spleeter_config",
     "stft",
+    "tag",
     "wiener_filter",
 ]

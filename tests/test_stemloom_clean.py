@@ -45,8 +45,8 @@ def test_clean_says_what_it_did(run: Terminal, corpus: Path, tmp_path: Path) -> 
         "music",
         "--separator",
         "baseline:centre",
-        "--witness",
-        "stem",
+        "--certain",
+        "0.5",
         "--out",
         out,
     ]

@@ -91,7 +91,9 @@ def place(
     with contextlib.ExitStack() as stack:
         writers = {}
         for target, group in encoded.items():
-            is_exact = gain == 1 and all(sound.info.sample_rate == shape.sample_rate for sound in group)
+            is_exact = gain == 1 and all(
+                sound.info.sample_rate == shape.sample_rate and sound.is_whole for sound in group
+            )
             bit_depth = 16 if is_exact and all(sound.is_shallow for sound in group) else 24
             writers[target] = stack.enter_context(
                 encoding(placed[target].path, shape.num_frames, shape.sample_rate, shape.channels, bit_depth)

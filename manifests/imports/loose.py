@@ -18,6 +18,7 @@ import logging
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
 
 from manifests.audio import AUDIO_SUFFIXES
 from manifests.corpus import MIXTURE
@@ -115,7 +116,7 @@ def find_songs(
     return sorted(found, key=lambda song: song.path), sorted(rejected, key=lambda song: song.path)
 
 
-def read_metadata(path: Path) -> dict[str, dict[str, str | None]]:
+def read_metadata(path: Path) -> dict[str, dict[str, Any]]:
     """What a table says of files.
 
     Parameters
@@ -175,7 +176,7 @@ def _require_columns(path: Path, header: list[str]) -> None:
         raise RecipeError(f"{path}: has no column 'path'; its columns are {', '.join(header) or 'none'}")
 
 
-def _fitted(row: Mapping[str, str]) -> dict[str, str | None]:
+def _fitted(row: Mapping[str, str]) -> dict[str, Any]:
     """A row in the words of the stems table."""
     fitted: dict[str, str | None] = dict(row)
     if "stem" in row:
@@ -185,7 +186,7 @@ def _fitted(row: Mapping[str, str]) -> dict[str, str | None]:
     return fitted
 
 
-def _guesses(relative: PurePath) -> dict[str, str | None]:
+def _guesses(relative: PurePath) -> dict[str, Any]:
     """What a file's folders and name say of it."""
     top = [plain_text(name) for name in relative.parts[:-1][:2]]
     of_split = next((name for name in top if name.lower() in SPLITS), None)

@@ -2,8 +2,9 @@
 
 A song whose mixture is the sum of its stems is taken as it is, byte for byte. Files are encoded (FLAC) where that
 is not possible: a mixture that is missing is made, a stem of several files is their sum, a mono stem of a stereo
-song is put on both channels, and where something passes full scale, one gain (`gain_db`) brings all of the song
-within it. The song's id is its mixture's content id, or that of its stems together where the mixture is made.
+song is put on both channels, surround sound becomes stereo and other rates one where that is asked for, and where
+something passes full scale, one gain (`gain_db`) brings all of the song within it. The song's id is its mixture's
+content id, or that of its stems together where the mixture is made.
 A sound that is alone in its song (`Options.alone`) is taken as it is, whatever its peak, and has no mixture; its
 content id is the song's. Levels are not measured here: their columns are null.
 """
@@ -16,7 +17,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,8 +25,9 @@ import numpy as np
 
 from manifests.audio import AUDIO_SUFFIXES, content_id, probe
 from manifests.corpus import CORPUS_ROOT, MIXTURE
+from manifests.downmix import LAYOUTS, Surround, split_speaker
 from manifests.errors import AudioError
-from manifests.exports.mixing import CEILING, Shape, Sound, side_by_side
+from manifests.exports.mixing import CEILING, Shape, Sound, resampled_frames, side_by_side
 from manifests.exports.placing import Placed, place
 
 TOLERANCE = 9.9e-5
@@ -51,6 +53,9 @@ class FoundSong:
         Stem to the files that add up to it; `mixture` is there when there is a file of it.
     artist, title, genre, split, license, language, tags, transcript : str or None
         As far as known.
+    spans : mapping of (str, Path) to tuple of (float, float)
+        By stem and file, the parts of the file that belong to the stem, in seconds, in order and apart; all of it
+        where there is no entry.
     """
 
     path: str
@@ -63,6 +68,7 @@ class FoundSong:
     language: str | None = None
     tags: str | None = None
     transcript: str | None = None
+    spans: Mapping[tuple[str, Path], tuple[tuple[float, float], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,11 @@ class Options:
         Make every mixture of the stems, instead of checking and taking those that are there.
     alone : bool
         Every song is one file, its only stem: take it as it is, and make no mixture.
+    sample_rate : int or None
+        Resample what has another rate.
+    surround : Surround or None
+        Songs with a file that has more than two channels, or with a file for each loudspeaker, become stereo: all
+        of their files.
     """
 
     license: str | None = None
@@ -97,6 +108,8 @@ class Options:
     pad: bool = False
     make_mixture: bool = False
     alone: bool = False
+    sample_rate: int | None = None
+    surround: Surround | None = None
 
 
 @dataclass(frozen=True)
@@ -180,14 +193,25 @@ def take_song(song: FoundSong, ids: Ids, home: Path, options: Options) -> TakenS
         detail = f"only {', '.join(stems) or 'nothing'}: a song is a mixture and its stems, or two stems and more"
         return NoSong(song.path, "no stems", detail)
     sounds = {
-        stem: tuple(Sound(path, probe(path)) for path in stems[stem]) for stem in (*names, *(stems.keys() - names))
+        stem: tuple(Sound(path, probe(path), spans=song.spans.get((stem, path))) for path in stems[stem])
+        for stem in (*names, *(stems.keys() - names))
     }
-    problem = _shape_problem(sounds, options.pad)
+    every = [sound for group in sounds.values() for sound in group]
+    if options.surround is not None:
+        unknown = [sound for sound in every if options.surround.speakers(sound.info.channels) is None]
+        if unknown:
+            detail = f"{unknown[0].path.name} has {unknown[0].info.channels}, which no layout of loudspeakers has"
+            return NoSong(song.path, "channels", detail)
+        sounds = _in_stereo(sounds, options.surround)
+        every = [sound for group in sounds.values() for sound in group]
+    problem = _shape_problem(sounds, options)
     if problem is not None:
         return NoSong(song.path, *problem)
-    infos = [sound.info for group in sounds.values() for sound in group]
+    rate = options.sample_rate or every[0].info.sample_rate
     shape = Shape(
-        max(info.num_frames for info in infos), max(info.channels for info in infos), infos[0].sample_rate
+        max(resampled_frames(sound.info.num_frames, sound.info.sample_rate, rate) for sound in every),
+        max(sound.channels for sound in every),
+        rate,
     )
     peak, widest, frame = _decoded(sounds, shape)
     if widest > TOLERANCE:
@@ -196,7 +220,8 @@ def take_song(song: FoundSong, ids: Ids, home: Path, options: Options) -> TakenS
             f"{TOLERANCE:g}); add what is missing, or ask for make_mixture where the stems are right and complete"
         )
         return NoSong(song.path, "mixture is not the sum", detail)
-    gain = 1.0 if peak <= 1 or options.alone else CEILING / peak
+    is_as_found = all(sound.is_target(shape, AUDIO_SUFFIXES) for sound in every)
+    gain = 1.0 if peak <= 1 or (options.alone and is_as_found) else CEILING / peak
     if not options.alone:
         sounds.setdefault(MIXTURE, tuple(sound for group in sounds.values() for sound in group))
     origins = {MIXTURE: tuple(each for group in ids.values() for each in group), **ids}
@@ -218,7 +243,7 @@ def take_song(song: FoundSong, ids: Ids, home: Path, options: Options) -> TakenS
             "path": file.path.relative_to(home).as_posix(),
             **asdict(shape),
             "provenance": "recorded",
-            **_origin(file, origins[target.name]),
+            **_origin(file, sounds[target.name], origins[target.name], options),
             "license": song.license or options.license,
             "audit": "unheard",
             "gain_db": 20 * math.log10(gain),
@@ -234,18 +259,38 @@ def _wanted(song: FoundSong, options: Options) -> dict[str, tuple[Path, ...]]:
     return {stem: paths for stem, paths in song.stems.items() if stem != MIXTURE or not options.make_mixture}
 
 
-def _shape_problem(sounds: Mapping[str, Sequence[Sound]], pad: bool) -> tuple[str, str] | None:
+def _in_stereo(sounds: Mapping[str, tuple[Sound, ...]], surround: Surround) -> dict[str, tuple[Sound, ...]]:
+    """A song's files with what becomes of their channels; as they are where nothing is surround sound."""
+    placed = []
+    for stem, group in sounds.items():
+        for sound in group:
+            speakers = surround.speakers(sound.info.channels)
+            assert speakers is not None, "checked before"
+            named = split_speaker(sound.path.stem)[1] if len(group) > 1 and len(speakers) == 1 else None
+            placed.append((stem, sound, speakers if named is None else (named,)))
+    if all(speakers in (LAYOUTS["mono"], LAYOUTS["stereo"]) for _, _, speakers in placed):
+        return dict(sounds)
+    matrices = surround.matrices([speakers for _, _, speakers in placed])
+    found: dict[str, tuple[Sound, ...]] = dict.fromkeys(sounds, ())
+    for (stem, sound, _), matrix in zip(placed, matrices, strict=True):
+        found[stem] += (replace(sound, matrix=matrix),)
+    return found
+
+
+def _shape_problem(sounds: Mapping[str, Sequence[Sound]], options: Options) -> tuple[str, str] | None:
     """Why the files cannot be one song by length, channels or rate; None if they can."""
-    every = [(stem, sound.info) for stem, group in sounds.items() for sound in group]
-    if len({info.sample_rate for _, info in every}) > 1:
-        found = ", ".join(f"{stem} {info.sample_rate}" for stem, info in every)
-        return "sample rates differ", f"{found} Hz; resample them to one rate"
-    if len({info.num_frames for _, info in every}) > 1 and not pad:
-        found = ", ".join(f"{stem} {info.num_frames}" for stem, info in every)
+    every = [(stem, sound) for stem, group in sounds.items() for sound in group]
+    if len({sound.info.sample_rate for _, sound in every}) > 1 and options.sample_rate is None:
+        found = ", ".join(f"{stem} {sound.info.sample_rate}" for stem, sound in every)
+        return "sample rates differ", f"{found} Hz; ask for one sample_rate"
+    rate = options.sample_rate or every[0][1].info.sample_rate
+    lengths = {resampled_frames(sound.info.num_frames, sound.info.sample_rate, rate) for _, sound in every}
+    if len(lengths) > 1 and not options.pad:
+        found = ", ".join(f"{stem} {sound.info.num_frames}" for stem, sound in every)
         return "lengths differ", f"{found} frames; if all start together, ask for pad"
-    if len({info.channels for _, info in every} - {1}) > 1:
-        found = ", ".join(f"{stem} {info.channels}" for stem, info in every)
-        return "channels differ", f"{found}; bring them to one layout"
+    if len({sound.channels for _, sound in every} - {1}) > 1:
+        found = ", ".join(f"{stem} {sound.channels}" for stem, sound in every)
+        return "channels differ", f"{found}; bring them to one layout, or ask for a downmix"
     return None
 
 
@@ -265,11 +310,16 @@ def _decoded(sounds: Mapping[str, Sequence[Sound]], shape: Shape) -> tuple[float
     return peak, widest, widest_frame
 
 
-def _origin(file: Placed, ids: Sequence[str]) -> dict[str, str | None]:
+def _origin(file: Placed, sounds: Sequence[Sound], ids: Sequence[str], options: Options) -> dict[str, str | None]:
     """How a file was made and of what; nothing for one that is as it was found."""
     if file.how != "encoded":
         return {"method": None, "parents": None}
-    return {"method": "sum" if len(ids) > 1 else "re-encoded", "parents": ";".join(dict.fromkeys(ids))}
+    method = "sum" if len(ids) > 1 else "re-encoded"
+    if any(sound.spans is not None for sound in sounds):
+        method = "segments"
+    if options.surround is not None and any(sound.matrix is not None for sound in sounds):
+        method = f"downmix {options.surround.downmix}"
+    return {"method": method, "parents": ";".join(dict.fromkeys(ids))}
 
 
 def _track(song: FoundSong, mixture: Mapping[str, Any], codec: str) -> dict[str, Any]:

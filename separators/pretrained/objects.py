@@ -27,7 +27,7 @@ from separators.separator import Separator
 if TYPE_CHECKING:
     from separators.loading import LoadOptions
 
-__all__ = ["load"]
+__all__ = ["imported", "load"]
 
 
 def load(rest: str, options: LoadOptions) -> Separator:
@@ -51,7 +51,7 @@ def load(rest: str, options: LoadOptions) -> Separator:
     place, colon, name = rest.rpartition(":")
     if not (colon and place and name):
         raise RecipeError(f"python:{rest}: write python:MODULE:NAME, or python:FILE.py:NAME")
-    found: Any = _module(place, options.folder)
+    found: Any = imported(place, options.folder)
     for part in name.split("."):
         if not hasattr(found, part):
             known = [known for known in dir(found) if not known.startswith("_")]
@@ -63,7 +63,25 @@ def load(rest: str, options: LoadOptions) -> Separator:
     return Checked(found)
 
 
-def _module(place: str, folder: Path) -> ModuleType:
+def imported(place: str, folder: Path) -> ModuleType:
+    """A module of Python's, by its name or its file. Its code runs.
+
+    Parameters
+    ----------
+    place : str
+        ``package.module``, or the path of a ``.py`` file.
+    folder : Path
+        That relative paths are relative to.
+
+    Returns
+    -------
+    ModuleType
+
+    Raises
+    ------
+    RecipeError
+        It cannot be found, or raises something.
+    """
     try:
         if not place.endswith(".py"):
             return importlib.import_module(place)

@@ -13,11 +13,11 @@ import scipy.stats
 
 from augment.draw import draw
 from augment.plan import MixturePlan, plans_of, plans_table
-from augment.pool import Pool
+from augment.pool import Pool, make_pool
 from augment.recipe import MixRecipe
 from manifests.corpus import Corpus
 from manifests.errors import RecipeError
-from manifests.tables import write_table
+from manifests.tables import frame_of, write_table
 from tests.augment.small_pool import RATE, loose_corpus, one_source, pool_of, recipe, song_corpus, spans
 
 KINDS = {"speech": 4, "music": 5, "effects": 8}
@@ -263,3 +263,46 @@ def test_what_is_never_drawn_is_an_error_and_no_endless_loop(
     mix = recipe(sources={"effects": {"stems": "effects", **settings}})
     with pytest.raises(RecipeError, match=message):
         draw(mix, pool_of(mix, corpus), 0, 0, 0)
+
+
+def labelled(folder: Path, labels: dict[str, list[str | None]]) -> Corpus:
+    """A corpus of sounds with a clip of 400 frames for each of these labels."""
+    corpus = loose_corpus(folder, {"effects": len(labels)})
+    rows = [
+        {"clip_id": f"{song}-{n}", "song_id": song, "start_frame": 400 * n, "num_frames": 400, "label": label}
+        for song, found in zip(corpus.songs(), labels.values(), strict=True)
+        for n, label in enumerate(found)
+    ]
+    write_table(folder, "clips", frame_of("clips", rows))
+    return Corpus.open(folder)
+
+
+def drawn_labels(corpus: Corpus, count: int, draws: int = 300, **fields: Any) -> list[list[tuple[str, str | None]]]:
+    """Song and label of every source of mixtures."""
+    assert corpus.clips is not None
+    of = {(row.song_id, row.start_frame): row.label for row in corpus.clips.itertuples()}
+    mix = one_source(count=count, separate=True, length_s=0.05, **fields)
+    pool = make_pool(mix, corpus)
+    plans = [draw(mix, pool, 0, 0, index) for index in range(draws)]
+    return [[(event.song_id, of[event.song_id, event.source_start_frame]) for event in p.events] for p in plans]
+
+
+def test_the_sources_of_a_mixture_have_different_labels(tmp_path: Path) -> None:
+    labels = {**{f"d{n}": ["Dog"] for n in range(18)}, "c": ["Car"], "r": ["Rain"]}
+    corpus = labelled(tmp_path, labels)
+    for count in (2, 3):
+        found = drawn_labels(corpus, count, distinct_labels=True)
+        assert all(len({label for _, label in sources}) == count for sources in found)
+    plain = drawn_labels(corpus, 2)
+    assert any(len({label for _, label in sources}) == 1 for sources in plain)
+
+
+def test_a_song_comes_twice_rather_than_a_label_and_what_has_none_is_free(tmp_path: Path) -> None:
+    both = labelled(tmp_path / "a", {"x": ["Dog", "Car"], "y": ["Dog"]})
+    found = drawn_labels(both, 2, distinct_labels=True)
+    assert all({label for _, label in sources} == {"Dog", "Car"} for sources in found)
+    assert {len({song for song, _ in sources}) for sources in found} == {1, 2}
+    none = labelled(tmp_path / "b", {"x": [None], "y": [None], "z": ["Dog"]})
+    assert all(len({song for song, _ in sources}) == 3 for sources in drawn_labels(none, 3, distinct_labels=True))
+    same = labelled(tmp_path / "c", {"x": ["Dog"], "y": ["Dog"]})
+    assert all(len(sources) == 2 for sources in drawn_labels(same, 2, distinct_labels=True))

@@ -202,3 +202,49 @@ def test_a_root_without_a_folder_is_refused(tmp_path: Path) -> None:
         make_pool(one_source(), corpus)
     with_root = Corpus.open(tmp_path, {"elsewhere": tmp_path / "x"})
     assert draw(one_source(), make_pool(one_source(), with_root), 0, 0, 0).events[0].root == "elsewhere"
+
+
+def labelled(folder: Path, labels: dict[str, list[str | None]]) -> Corpus:
+    """A corpus of songs with a clip of 500 frames for each of these labels."""
+    corpus = table(folder, [{"song_id": song, "num_frames": 4000} for song in labels])
+    rows = [
+        {"clip_id": f"{song}-{n}", "song_id": song, "start_frame": 500 * n, "num_frames": 500, "label": label}
+        for song, found in labels.items()
+        for n, label in enumerate(found)
+    ]
+    write_table(folder, "clips", frame_of("clips", rows))
+    return Corpus.open(corpus.folder)
+
+
+def test_only_clips_of_a_label_are_used_and_the_others_counted(tmp_path: Path) -> None:
+    corpus = labelled(tmp_path, {"a": ["Dog", "Car"], "b": ["Car", None], "c": ["Rain"]})
+    mix = one_source(labels=["Dog", "Rain"], length_s=0.01)
+    pool = make_pool(mix, corpus)
+    assert pool.left_out["effects"] == {"label is none of Dog, Rain": 3}
+    plans = [draw(mix, pool, 0, 0, index).events[0] for index in range(100)]
+    assert {(event.song_id, event.source_start_frame // 500) for event in plans} == {("a", 0), ("c", 0)}
+
+
+def test_labels_are_as_likely_as_each_other_or_by_weight(tmp_path: Path) -> None:
+    corpus = labelled(tmp_path, {"a": ["Dog"], "b": ["Car"], "c": ["Car"], "d": [None]})
+    mix = one_source(per="label")
+    assert shares(mix, make_pool(mix, corpus)) == close_to({"a": 2, "b": 1, "c": 1, "d": 2})
+    mix = one_source(weights={"label": {"Dog": 3, "Car": 0.5}})
+    assert shares(mix, make_pool(mix, corpus)) == close_to({"a": 3, "b": 0.5, "c": 0.5, "d": 1})
+
+
+def test_a_label_that_no_clip_has_is_told_with_the_nearest(tmp_path: Path) -> None:
+    corpus = labelled(tmp_path, {"a": ["Dog"], "b": ["Car"]})
+    with pytest.raises(RecipeError, match=r"a label of Dgo \(did you mean 'Dog'\?\); there are Car, Dog"):
+        make_pool(one_source(labels="Dgo"), corpus)
+    plain = loose_corpus(tmp_path / "plain", {"effects": 2})
+    with pytest.raises(RecipeError, match="no clip has a label of Dog; there are none"):
+        make_pool(one_source(labels="Dog"), plain)
+
+
+def test_more_sources_than_labels_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    corpus = labelled(tmp_path, {song: ["Dog"] for song in "abc"})
+    make_pool(one_source(count=2, distinct_labels=True), corpus)
+    assert "up to 2 sources in a mixture, and 1 labels" in caplog.text
+    with pytest.raises(RecipeError, match="'distinct_labels' is true, and no clip has a label"):
+        make_pool(one_source(distinct_labels=True), loose_corpus(tmp_path / "plain", {"effects": 2}))

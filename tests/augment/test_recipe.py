@@ -12,6 +12,7 @@ from manifests.errors import RecipeError
 from manifests.recipes import make_recipe
 
 READY = (
+    "anchors",
     "bsrnn",
     "cascade",
     "deezer2019",
@@ -53,6 +54,13 @@ def test_jusperlee2023_is_what_the_paper_says() -> None:
     assert [source.count.uniform for source in mix.sources.values()] == [(0, 1), (0, 2), (0, 3)]
     assert all(source.gain_db.uniform == (-10, 10) for source in mix.sources.values())
     assert {"speech", "vocals"} <= set(mix.sources["dialogue"].stems)
+
+
+def test_anchors_are_pairs_of_two_seconds_and_different_classes() -> None:
+    mix = load_mix("anchors")
+    assert (mix.sample_rate, mix.channels, mix.length_s, mix.distinct_labels) == (32000, 1, 2.0, True)
+    assert mix.targets == ("source_1", "source_2")
+    assert (mix.sources["source"].within, mix.sources["source"].per) == ("clips", "label")
 
 
 def test_combined_stands_for_the_four_transforms_of_the_study() -> None:
@@ -120,6 +128,9 @@ def test_an_unknown_name_is_told_with_the_nearest() -> None:
         (source(length_s=1), "'length_s' is for place"),
         (source(place="sequence", loop=True), "'loop' is for place 'fill'"),
         (source(stems=[]), "at least 1"),
+        (source(labels="Dog", within="stems"), "labels are of clips, and within is 'stems'; write 'within: clips'"),
+        (source(per="label", within="stems"), "labels are of clips"),
+        (fields(together=True, distinct_labels=True), "distinct_labels is for sources from songs of their own"),
         (source(stems="drums+"), "empty name"),
         (source(stems="drums+bass", lufs=-20), "'lufs' measures one stem"),
         (source(count={"poisson": 3}, separate=True), "largest value"),

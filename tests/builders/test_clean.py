@@ -210,6 +210,8 @@ def test_what_does_not_fit_is_refused_before_any_work(tmp_path: Path, source: Co
 
 
 def test_a_witness_that_hears_nothing_keeps_everything(tmp_path: Path, source: Corpus) -> None:
-    corpus = CleanBuilder(tmp_path / "clean", *clean(witness="either", voiced=0.9999)).build(source.folder)
+    corpus = CleanBuilder(tmp_path / "clean", *clean(witness="either", voiced=0.9999, certain=0.9999)).build(
+        source.folder
+    )
     assert len(corpus.songs()) == 4
     assert "cleaned" not in set(corpus.stems["provenance"])

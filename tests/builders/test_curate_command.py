@@ -100,4 +100,4 @@ def test_the_ready_recipes_are_recipes(path: Path) -> None:
 
 
 def test_there_are_ready_recipes() -> None:
-    assert {path.stem for path in RECIPES} == {"catalog-a", "catalog-b", "cdxdb23", "test-set"}
+    assert {path.stem for path in RECIPES} == {"catalog-a", "catalog-b", "cdxdb23", "cdxdb23-test", "test-set"}

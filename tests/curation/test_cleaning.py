@@ -11,6 +11,7 @@ from curation.cleaning import (
     FAINTEST_DB,
     CleaningLimits,
     free_spans,
+    judge_rest,
     judge_steps,
     pure_spans,
     subtract,
@@ -65,6 +66,29 @@ def test_a_voice_is_cleaned_with_a_margin_and_without_pauses() -> None:
     assert apart.cleaned == ((200, 300), (500, 600))
 
 
+def test_half_a_suspicion_counts_only_beside_certainty() -> None:
+    heard = [0.6, 0.6, 0.1, 0.1, 0.1, 0.6, 0.95, 0.1, 0.6, 0.1]
+    found = judged([-10] * 10, heard, last=50, pause_steps=1, margin_steps=0)
+    assert found.cleaned == ((500, 900),)
+    assert judged([-10] * 3, [0.85, 0.89, 0.85]).verdict == "kept"
+    # what is certain but too faint makes nothing else certain
+    assert judged([-10, -40], [0.6, 1.0]).verdict == "kept"
+
+
+def test_where_a_voice_is_still_heard_the_rest_is_damaged() -> None:
+    first = judged([-10] * 6, [0.1, 1, 1, 1, 0.1, 1], pause_steps=0, margin_steps=0, max_dropped=0.4)
+    assert (first.verdict, first.damaged) == ("cleaned", ())
+    rest = {"step_frames": STEP, "num_frames": 600, "limits": CleaningLimits(max_dropped=0.4)}
+    better = judge_rest(first, np.ones(6), [1, 0.2, 0.95, 0.3, 1, 0.1], **rest)
+    assert (better.verdict, better.damaged) == ("cleaned", ((200, 300),))  # only of what was cleaned
+    assert better.damaged_fraction == pytest.approx(1 / 6)
+    worse = judge_rest(first, np.ones(6), [0, 1, 1, 1, 0], **rest)
+    assert (worse.verdict, worse.damaged) == ("dropped", ((100, 400),))
+    loud = judged([-10, -1, -10, -10], [0.9] * 4)
+    both = judge_rest(loud, np.ones(4), [0, 0, 1, 0], step_frames=STEP, num_frames=400)
+    assert both.damaged == ((100, 300),)
+
+
 def test_the_last_span_ends_with_the_stem() -> None:
     assert judged([-10, -10], [0.9, 0.9], last=7).cleaned == ((0, 107),)
     assert judged([-10, -10], [0.9], last=7).cleaned == ((0, 107),)  # a rest without a probability
@@ -83,7 +107,7 @@ def test_silence_counts_for_nothing() -> None:
 
 
 def test_without_a_witness_the_ratio_decides() -> None:
-    found = judged([-40, -10, -40], [0, 0, 0], voiced=0, margin_steps=0)
+    found = judged([-40, -10, -40], [0, 0, 0], voiced=0, certain=0, margin_steps=0)
     assert found.cleaned == ((100, 200),)
 
 
@@ -96,6 +120,7 @@ def test_curves_of_other_lengths_are_a_bug() -> None:
     ("limits", "message"),
     [
         ({"voiced": 1.5}, "voiced is 1.5"),
+        ({"voiced": 0.5, "certain": 0.4}, "certain is 0.4, below voiced"),
         ({"max_dropped": -0.1}, "max_dropped is -0.1"),
         ({"pause_steps": -1}, "pause_steps is -1"),
         ({"faint_db": -3.0}, "the first must be the lower one"),

@@ -273,9 +273,9 @@ class TestBalancedTestSet:
         wanted = {g: count // genres + (rank < count % genres) for rank, g in enumerate(ranked)}
         if count < genres or len(ranked) < genres or any(sum(counts[g]) < n for g, n in wanted.items()):
             with pytest.raises(RecipeError, match="test set"):
-                balanced_test_set(clips, count=count, genres=genres, seed=seed)
+                balanced_test_set(clips, count=count, groups=genres, seed=seed)
             return
-        chosen = balanced_test_set(clips, count=count, genres=genres, seed=seed)
+        chosen = balanced_test_set(clips, count=count, groups=genres, seed=seed)
         assert chosen["genre"].value_counts().to_dict() == wanted
         assert chosen["clip_id"].is_unique
         taken = chosen["song_id"].value_counts()
@@ -284,30 +284,36 @@ class TestBalancedTestSet:
             most = max(taken.get(song, 0) for song in songs)
             assert all(taken.get(song, 0) >= min(most - 1, number) for song, number in songs.items())
         shuffled = clips.sample(frac=1, random_state=chance)
-        again = balanced_test_set(shuffled, count=count, genres=genres, seed=seed)
+        again = balanced_test_set(shuffled, count=count, groups=genres, seed=seed)
         assert set(again["clip_id"]) == set(chosen["clip_id"])
         assert chosen.equals(clips.loc[chosen.index])
 
     def test_depends_on_the_seed(self) -> None:
         clips = in_genres(rock=[10] * 10, jazz=[10] * 10)
-        one, other = (set(balanced_test_set(clips, count=20, genres=2, seed=s)["clip_id"]) for s in (0, 1))
+        one, other = (set(balanced_test_set(clips, count=20, groups=2, seed=s)["clip_id"]) for s in (0, 1))
         assert one != other
 
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"genres": 0}, "count is 4 and genres 0; expected 1 <= genres <= count"),
-            ({"count": 1}, "count is 1 and genres 2"),
+            ({"groups": 0}, "count is 4, of 0 genres; expected at least one of each"),
+            ({"count": 1}, "count is 1, of 2 genres"),
             ({"seed": -1}, "seed is -1"),
-            ({"genres": 3, "count": 9}, r"genres is 3, but the clips have 2 \(rock, jazz\); lower it"),
+            ({"groups": 3, "count": 9}, r"genres are 3, but the clips have 2 \(rock, jazz\); take fewer"),
             ({"count": 10}, "genre 'jazz' has 3 clips, 5 are wanted; lower count to 6"),
         ],
     )
     def test_refuses_what_the_clips_cannot_give(self, options: dict[str, int], message: str) -> None:
         with pytest.raises(RecipeError, match=message):
-            balanced_test_set(in_genres(rock=[5, 5], jazz=[3], other=[9]), **{"count": 4, "genres": 2} | options)
+            balanced_test_set(in_genres(rock=[5, 5], jazz=[3], other=[9]), **{"count": 4, "groups": 2} | options)
+
+    def test_of_other_columns_all_groups_are_taken(self) -> None:
+        films = in_genres(heist=[3, 5], western=[6], comedy=[2, 2]).rename(columns={"genre": "film"})
+        chosen = balanced_test_set(films, count=10, by="film", groups=None)
+        assert chosen["film"].value_counts().to_dict() == {"comedy": 4, "heist": 3, "western": 3}
+        assert chosen["song_id"].value_counts().loc[["comedy-0", "comedy-1"]].tolist() == [2, 2]
 
     def test_refuses_clips_that_are_there_twice(self) -> None:
         clips = in_genres(rock=[2])
         with pytest.raises(TableError, match="clip_id 'rock-0-0' is there twice"):
-            balanced_test_set(pd.concat([clips, clips]), count=1, genres=1)
+            balanced_test_set(pd.concat([clips, clips]), count=1, groups=1)

@@ -109,7 +109,9 @@ def test_clips_of_the_songs_are_listed(corpus, tmp_path):
     ]
     assert clips["genre"].isna().all()
     export(corpus, tmp_path / "all")
-    assert (tmp_path / "all" / "clips.csv").read_text().splitlines()[1] == "c0,s0,5,7,,,,,"
+    cells = (tmp_path / "all" / "clips.csv").read_text().splitlines()[1].split(",")
+    assert cells[:4] == ["c0", "s0", "5", "7"]
+    assert set(cells[4:]) == {""}
 
 
 @pytest.mark.parametrize(

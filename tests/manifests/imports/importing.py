@@ -13,7 +13,7 @@ from manifests.tables import TableFormat
 
 
 def import_corpus(
-    layout: Literal["musdb18", "moisesdb", "folders", "loose"],
+    layout: Literal["musdb18", "moisesdb", "folders", "loose", "librispeech", "fma", "fsd50k"],
     folder: Path,
     out: Path,
     *,

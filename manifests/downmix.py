@@ -1,7 +1,8 @@
 """Surround sound to stereo.
 
 A downmix is a matrix: what of each loudspeaker's channel comes out left, and right. The low-frequency channel is
-left out, as both standards have it.
+left out, as both standards have it. A stem may be one file of several channels, or a file for each loudspeaker,
+named after it: ``DX.L.wav``, ``DX.C.wav``.
 
 References
 ----------
@@ -13,7 +14,9 @@ full scale.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
@@ -23,7 +26,7 @@ import numpy.typing as npt
 from manifests.audio import Audio
 from manifests.errors import RecipeError, did_you_mean
 
-__all__ = ["LAYOUTS", "Downmix", "downmixed", "stereo_matrix"]
+__all__ = ["LAYOUTS", "Downmix", "Surround", "downmixed", "split_speaker", "stereo_matrix"]
 
 Downmix = Literal["itu", "loro"]
 
@@ -42,6 +45,74 @@ LAYOUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Channels in their order, that of WAV and FLAC; `5.1 film` has the centre between left and right."""
+
+
+_ORDERS: Mapping[int, str] = MappingProxyType(
+    {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 8: "7.1"}
+)
+_SPEAKERS: Mapping[str, str] = MappingProxyType(
+    {
+        **{name.lower(): name for name in ("L", "R", "C", "LFE", "Ls", "Rs", "Lb", "Rb")},
+        **{"lss": "Ls", "rss": "Rs", "lsr": "Lb", "rsr": "Rb"},
+    }
+)
+_NAMED = re.compile(rf"(.+)[ ._-]({'|'.join(_SPEAKERS)})", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surround:
+    """How surround sound becomes stereo.
+
+    Attributes
+    ----------
+    downmix : {'itu', 'loro'}
+        As for `stereo_matrix`.
+    order : {'wav', 'film'}
+        Of the channels of a file with six: `LAYOUTS` `5.1` or `5.1 film`.
+    centre_db, surround_db : float
+        As for `stereo_matrix`.
+    """
+
+    downmix: Downmix = "itu"
+    order: Literal["wav", "film"] = "wav"
+    centre_db: float = -3.0
+    surround_db: float = -3.0
+
+    def speakers(self, channels: int) -> tuple[str, ...] | None:
+        """Whose channels a file has, by how many there are; None if no layout has so many."""
+        if channels == 6 and self.order == "film":
+            return LAYOUTS["5.1 film"]
+        return LAYOUTS[_ORDERS[channels]] if channels in _ORDERS else None
+
+    def matrices(self, speakers: Sequence[tuple[str, ...]]) -> list[tuple[tuple[float, ...], ...]]:
+        """The matrices of files that belong together, whose levels to each other stay as they are.
+
+        Parameters
+        ----------
+        speakers : sequence of tuple of str
+            Whose channels each file has. What is mono is the centre.
+
+        Returns
+        -------
+        list of ((left of each channel), (right of each channel))
+        """
+        every = tuple(dict.fromkeys(name for names in speakers for name in names))
+        # of all together: 'loro' scales what has fewer channels as it does what has all
+        whole = stereo_matrix(every, self.downmix, centre_db=self.centre_db, surround_db=self.surround_db)
+        places = [[every.index(name) for name in names] for names in speakers]
+        return [tuple(tuple(map(float, row)) for row in whole[:, columns]) for columns in places]
+
+
+def split_speaker(name: str) -> tuple[str, str | None]:
+    """A file's name (without its suffix) as the stem's, and the loudspeaker's if it ends with one.
+
+    Examples
+    --------
+    >>> split_speaker("DX.Ls"), split_speaker("music")
+    (('DX', 'Ls'), ('music', None))
+    """
+    found = _NAMED.fullmatch(name)
+    return (name, None) if found is None else (found[1], _SPEAKERS[found[2].lower()])
 
 
 def stereo_matrix(

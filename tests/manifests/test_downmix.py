@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.downmix import LAYOUTS, downmixed, stereo_matrix
+from manifests.downmix import LAYOUTS, downmixed, stereo_matrix
 from manifests.errors import RecipeError
 
 CHANNELS = LAYOUTS["5.1"]

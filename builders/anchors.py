@@ -1,0 +1,403 @@
+"""Anchors: of sounds that are labelled as a whole, where each label is heard, as a corpus beside the old one.
+
+The path, top to bottom in `AnchorBuilder.build`: hear (every sound through a tagger, its anchors found by
+`curation.anchors`), link the audio, write the tables. Labels are what the `tags` of the stems table say. A sound
+without an anchor leaves, with a row in the rejected table.
+
+    out/audio/...          the sounds, linked
+    out/clips.parquet      the anchors, with `label` and `label_probability`
+
+Where the source has a clips table, an anchor lies in its clips, those that touch taken as one: what a cleaning
+found damaged stays out.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from builders.cache import cache_key
+from builders.engine import LocalEngine
+from builders.recipe import AnchorRecipe
+from builders.run import (
+    Progress,
+    Run,
+    files_below,
+    own_path,
+    refuse_foreign,
+    refuse_nested,
+    remove_stale,
+    silent,
+    take_stem,
+)
+from builders.scan import Reject
+from curation.anchors import AnchorLimits, find_anchors
+from curation.labels import label_set
+from manifests.audio import AUDIO_SUFFIXES, blocks, content_id, probe
+from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus
+from manifests.errors import AudioError, BuildError, RecipeError, did_you_mean
+from manifests.lock import BuildLock
+from manifests.recipes import read_mapping
+from manifests.tables import TableFormat, frame_of
+from separators.tagging import COLUMN_S, Floats, Tagger, tag
+
+__all__ = ["AnchorBuilder", "read_class_mapping"]
+
+log = logging.getLogger(__name__)
+
+ANCHOR_VERSION = 1
+
+
+@dataclass(frozen=True)
+class AnchorBuilder:
+    """Makes a corpus whose clips are the places where a label is heard. The source is left as it is.
+
+    Parameters
+    ----------
+    out : Path
+        The new corpus' folder. A run that was stopped is resumed there; a folder with another tagger's work, of
+        another corpus or with other settings is refused.
+    tagger : Tagger
+    recipe : AnchorRecipe
+    table_format : {'parquet', 'jsonl'}
+    limit : int >= 1, optional
+        Only the first songs, sorted by id.
+    progress : callable, optional
+
+    Examples
+    --------
+    >>> tagger = load_tagger("onnx:yamnet.onnx", Path("yamnet_class_map.csv"))  # doctest: +SKIP
+    >>> AnchorBuilder(Path("anchors"), tagger, AnchorRecipe()).build(Path("corpus"))  # doctest: +SKIP
+    """
+
+    out: Path
+    tagger: Tagger
+    recipe: AnchorRecipe
+    table_format: TableFormat = "parquet"
+    limit: int | None = None
+    progress: Progress = field(default=silent)
+
+    def build(self, folder: Path) -> Corpus:
+        """Run the whole path.
+
+        Parameters
+        ----------
+        folder : Path
+            A finished corpus.
+
+        Returns
+        -------
+        Corpus
+            Of the songs that have an anchor.
+
+        Raises
+        ------
+        TableError
+            The source is no corpus, or its tables are damaged.
+        RecipeError
+            The corpus has no such stem, a song has several, the mapping is wrong, or no tag is a class.
+        BuildError
+            The folder holds anything else or a running build, no song is left, or the disk refuses.
+        """
+        run = _Run(self, folder)
+        refuse_nested(self.out, folder)
+        refuse_foreign(self.out, "anchor mining")
+        with BuildLock(self.out):
+            run.claim_folder()
+            run.remove_temporary_files()
+            run.forget_result()
+            run.hear()
+            run.link()
+            run.write()
+        return Corpus.open(self.out)
+
+    def plan(self, folder: Path) -> tuple[int, Counter[str]]:
+        """Find what `build` would do, and write nothing.
+
+        Parameters
+        ----------
+        folder : Path
+
+        Returns
+        -------
+        num_sounds : int
+            That would be heard.
+        labels : Counter
+            How many of them have each label; no sound without tags is among them.
+
+        Raises
+        ------
+        TableError, RecipeError
+            As for `build`.
+        """
+        run = _Run(self, folder)
+        heard = [labels for labels in run.labels.values() if labels is not None]
+        return len(heard), Counter(run.known.labels[number] for labels in heard for number in labels)
+
+
+class _Run(Run):
+    def __init__(self, builder: AnchorBuilder, folder: Path) -> None:
+        corpus = Corpus.open(folder)
+        recipe, tagger = builder.recipe, builder.tagger
+        if builder.limit is not None and builder.limit < 1:
+            raise RecipeError(f"limit is {builder.limit}; give the number of songs, at least 1, or None for all")
+        mapping = None if recipe.mapping is None else read_class_mapping(Path(recipe.mapping))
+        claim = {"source": str(folder.resolve()), "tagger": tagger.identity, "classes": json.dumps(mapping)}
+        super().__init__(
+            builder.out, "anchor", recipe, LocalEngine(1), builder.table_format, builder.progress, claim
+        )
+        self.corpus, self.recipe, self.tagger = corpus, recipe, tagger
+        self.known = label_set(tagger.classes.names, ids=tagger.classes.ids, mapping=mapping)
+        self.limits = AnchorLimits(
+            **{item.name: getattr(recipe, item.name) for item in dataclasses.fields(AnchorLimits)}
+        )
+        self.rows = self._heard_rows(corpus.songs()[: builder.limit])
+        self.spans = self._spans()
+        self.labels, self.unknown = self._read_labels()
+        self.found: dict[str, list[dict[str, Any]]] = {}
+        self.inputs: list[str] = []
+        self.hours["in"] = self._hours()
+
+    def _hours(self) -> float:
+        return math.fsum(row["num_frames"] / row["sample_rate"] / 3600 for row in self.rows.values())
+
+    def _heard_rows(self, songs: list[str]) -> dict[str, Mapping[str, Any]]:
+        """The stem of each song that is heard; songs without one leave."""
+        known = sorted(set(self.corpus.stems["stem"]))
+        for stem in self.recipe.stems or ():
+            if stem not in known:
+                raise RecipeError(
+                    f"field 'stems' names '{stem}'{did_you_mean(stem, known)}: the corpus has {', '.join(known)}"
+                )
+        rows = {}
+        for song_id in songs:
+            stems = self.corpus.song(song_id)
+            named = [stem for stem in stems if stem in (self.recipe.stems or {*stems} - {MIXTURE} or stems)]
+            if len(named) > 1:
+                raise RecipeError(
+                    f"song '{song_id}' has the stems {', '.join(named)}, and one is heard: name it in 'stems'"
+                )
+            if named:
+                rows[song_id] = stems[named[0]]
+            else:
+                detail = f"has {', '.join(stems)}, and not {' or '.join(self.recipe.stems or ())}"
+                self.rejects.append(Reject(song_id, song_id, "anchor", "no such stem", detail))
+        return rows
+
+    def _spans(self) -> dict[str, list[tuple[int, int]]] | None:
+        """Where anchors may lie, by song; None: anywhere."""
+        clips = self.corpus.clips
+        if clips is None:
+            return None
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for song_id, start, length in zip(clips["song_id"], clips["start_frame"], clips["num_frames"], strict=True):
+            spans.setdefault(song_id, []).append((int(start), int(start + length)))
+        return spans
+
+    def _read_labels(self) -> tuple[dict[str, tuple[int, ...] | None], Counter[str]]:
+        """The labels of each song: none stand for any, and None for a song that is not heard."""
+        labels: dict[str, tuple[int, ...] | None] = {}
+        unknown: Counter[str] = Counter()
+        is_tagged = False
+        for song_id, row in self.rows.items():
+            numbers, others = self.known.read(row["tags"])
+            unknown.update(others)
+            has_tags = bool((row["tags"] or "").strip())
+            is_tagged |= has_tags
+            labels[song_id] = numbers if numbers or (not has_tags and self.recipe.unlabelled == "any") else None
+        if not any(found is not None for found in labels.values()):
+            listed = ", ".join(f"'{name}'{self.known.nearest(name)}" for name, _ in unknown.most_common(3))
+            why = (
+                f"no tag is a class of {self.tagger.name}: {listed}" if unknown else "no sound has tags that count"
+            )
+            fix = "name classes in 'mapping'" if is_tagged else "write 'unlabelled: any', or import it with tags"
+            raise RecipeError(f"{self.corpus.folder}: {why}; {fix}")
+        for name, count in unknown.most_common():
+            log.warning("tag '%s' of %d sounds is no class of %s", name, count, self.tagger.name)
+        return labels, unknown
+
+    def hear(self) -> None:
+        """Every sound, one after another: a tagger may need all of the machine."""
+        start = time.monotonic()
+        self.progress("anchor", 0, len(self.rows), 0)
+        before = len(self.rejects)
+        for number, (song_id, row) in enumerate(self.rows.items(), 1):
+            labels = self.labels[song_id]
+            if labels is None:
+                reason = "no known label" if (row["tags"] or "").strip() else "no label"
+                self._leave(song_id, reason, f"its tags are {row['tags']!r}")
+            else:
+                self._hear(song_id, row, labels)
+            self.progress("anchor", number, len(self.rows), len(self.rejects))
+        self.counts["anchor"] = {
+            "in": len(self.rows),
+            "kept": len(self.found),
+            "rejected": len(self.rejects) - before,
+        }
+        self.wall_s["anchor"] = time.monotonic() - start
+        if not self.found:
+            reasons = Counter(reject.reason for reject in self.rejects).most_common(5)
+            listed = "; ".join(f"{count} {reason}" for reason, count in reasons)
+            raise BuildError(f"{self.corpus.folder}: no song is left ({listed}); loosen the limits")
+        self.rows = {song_id: row for song_id, row in self.rows.items() if song_id in self.found}
+
+    def _hear(self, song_id: str, row: Mapping[str, Any], labels: tuple[int, ...]) -> None:
+        try:
+            found = self._anchors(song_id, row, labels)
+        # what is wrong with a file, or with what a tagger makes of it; a disk that refuses passes
+        except AudioError as error:
+            log.warning("%s: has no anchors: %s", song_id, error)
+            self._leave(song_id, "not heard", str(error))
+            return
+        if found["anchors"]:
+            self.found[song_id] = found["anchors"]
+        else:
+            self._leave(song_id, "no anchor", found["why"])
+
+    def _leave(self, song_id: str, reason: str, detail: str) -> None:
+        self.rejects.append(Reject(song_id, self.rows[song_id]["path"], "anchor", reason, detail))
+
+    def _anchors(self, song_id: str, row: Mapping[str, Any], labels: tuple[int, ...]) -> dict[str, Any]:
+        """The anchors of a sound, and if there are none, why."""
+        path = self.corpus.path_of(row)
+        content = content_id(path)
+        self.inputs.append(content)
+        spans = None if self.spans is None else self.spans.get(song_id, [])
+        facts = {name: self.claim[name] for name in ("tagger", "classes")}
+        work = {**self.settings, **facts, "labels": labels, "spans": spans, "num_frames": row["num_frames"]}
+        key = cache_key("anchor", ANCHOR_VERSION, work, [content])
+        before = self.cache.get(key)
+        if isinstance(before, dict):
+            return before
+        info = probe(path)
+        if info.sample_rate != row["sample_rate"] or info.num_frames < row["num_frames"]:
+            raise AudioError(
+                f"{path}: has {info.num_frames} frames at {info.sample_rate} Hz, and its row of the stems table "
+                f"{row['num_frames']} at {row['sample_rate']} Hz; run 'stemloom check', then build it again"
+            )
+        num_frames, column_frames = row["num_frames"], max(1, round(COLUMN_S * info.sample_rate))
+        heard = tag(self.tagger, blocks(path), info.sample_rate, column_frames)
+        probabilities = self.known.grouped(heard)[:, : -(-num_frames // column_frames)]
+        anchors = find_anchors(
+            probabilities,
+            column_frames=column_frames,
+            num_frames=num_frames,
+            length_frames=max(1, round(self.recipe.length_s * info.sample_rate)),
+            labels=labels,
+            spans=spans,
+            limits=self.limits,
+        )
+        found: dict[str, Any] = {
+            "anchors": [
+                {**dataclasses.asdict(found), "label": self.known.labels[found.label]} for found in anchors
+            ],
+            "why": self._why_none(probabilities, labels, spans),
+        }
+        self.cache.put(key, found)
+        return found
+
+    def _why_none(self, probabilities: Floats, labels: tuple[int, ...], spans: Sequence[object] | None) -> str:
+        if spans == []:
+            return "has no clip in the clips table"
+        highest = probabilities.max(axis=1)
+        label = max(labels or range(len(highest)), key=lambda label: float(highest[label]))
+        said = f"'{self.known.labels[label]}' is at most {highest[label]:.3f} over {COLUMN_S:g} s"
+        if highest[label] < self.recipe.min_probability:
+            return said
+        return f"{said}, and no anchor is likely enough and without others"
+
+    def link(self) -> None:
+        """The audio of the songs that are left; what no song has any more is removed."""
+        kept = set()
+        for number, song_id in enumerate(self.rows, 1):
+            for row in self.corpus.song(song_id).values():
+                kept.add(take_stem(self.corpus, row, self.out, link=self.recipe.audio == "link"))
+            self.progress("link", number, len(self.rows), 0)
+        remove_stale(self.out, files_below(self.out, {"audio": AUDIO_SUFFIXES}), kept)
+
+    def write(self) -> None:
+        """Tables, the stems table last: its existence means that the corpus is complete."""
+        stems = self.corpus.stems[self.corpus.stems["song_id"].isin(list(self.rows))].copy()
+        stems["path"] = [own_path(root, path) for root, path in zip(stems["root"], stems["path"], strict=True)]
+        stems["root"] = CORPUS_ROOT
+        tables = {"stems": stems, "clips": self._clips()}
+        for name in ("pairs", "tracks"):
+            if (table := getattr(self.corpus, name)) is not None:
+                tables[name] = table
+        self.hours["kept"] = self._hours()
+        labels = Counter(anchor["label"] for anchors in self.found.values() for anchor in anchors)
+        self.save(
+            self.inputs,
+            tables,
+            tagger=self.tagger.name,
+            labels=dict(sorted(labels.items())),
+            unknown_tags=dict(sorted(self.unknown.items())),
+        )
+
+    def _clips(self) -> pd.DataFrame:
+        """The anchors, by song and then by time."""
+        rows = [
+            {
+                "clip_id": f"{song_id}-{anchor['start_frame']}-{anchor['num_frames']}",
+                "song_id": song_id,
+                "start_frame": anchor["start_frame"],
+                "num_frames": anchor["num_frames"],
+                **{name: row[name] for name in ("split", "genre", "artist")},
+                "label": anchor["label"],
+                "label_probability": anchor["probability"],
+            }
+            for song_id, row in self.rows.items()
+            for anchor in sorted(self.found[song_id], key=lambda anchor: anchor["start_frame"])
+        ]
+        return frame_of("clips", rows)
+
+
+def read_class_mapping(path: Path) -> dict[str, str | None]:
+    """What classes are called.
+
+    Parameters
+    ----------
+    path : Path
+        A YAML file of ``class: label`` lines, or a table (.csv) with the columns ``class`` and ``label``. A label
+        that is null or empty takes the class out.
+
+    Returns
+    -------
+    dict of str to str or None
+
+    Raises
+    ------
+    RecipeError
+        The file cannot be read, or says something else.
+    """
+    values: Mapping[Any, object]
+    if path.suffix.lower() == ".csv":
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise RecipeError(f"{path}: cannot be read as CSV in UTF-8 ({error}); correct the file") from error
+        if not rows or not {"class", "label"} <= set(rows[0]):
+            raise RecipeError(f"{path}: needs the columns class and label; name them in the first line")
+        names = [row["class"] for row in rows]
+        twice = sorted({str(name) for name in names if names.count(name) > 1})
+        if twice:
+            raise RecipeError(f"{path}: class '{twice[0]}' stands twice; keep one row of it")
+        values = {row["class"]: (row["label"] or "").strip() or None for row in rows}
+    else:
+        values = read_mapping(path)
+    for name, label in values.items():
+        if not (isinstance(name, str) and isinstance(label, str | None)):
+            raise RecipeError(f"{path}: '{name}: {label}' is no class and label; write both as text, in quotes")
+    return {name: label if isinstance(label, str) else None for name, label in values.items()}
