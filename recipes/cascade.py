@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,27 +28,18 @@ from augment.render import Mixture
 from manifests.audio import Audio
 from separators.ensemble import Cascade
 from separators.separator import Separator, separate
-from training.metrics import sdr
 from training.oracles import ideal_ratio_mask, scaled_identity
 
-DIALOGUE = {"stems": ["speech", "dialogue"], "lufs": [-28, -20], "loop": True}
-MUSIC = {"stems": ["music", "music_instrumental", "instrumental"], "lufs": [-36, -22], "loop": True}
-EFFECTS = {"stems": "effects", "count": [1, 3], "lufs": [-34, -20], "place": "scatter"}
-
-THREE = studies.mix({"dialogue": DIALOGUE, "music": MUSIC, "effects": EFFECTS})
+THREE = studies.mix(studies.CINEMA)
 TWO = studies.mix(
     {
-        "dialogue": DIALOGUE,
-        "music": {**MUSIC, "target": "background"},
-        "effects": {**EFFECTS, "target": "background"},
+        "dialogue": studies.CINEMA["dialogue"],
+        **{name: {**studies.CINEMA[name], "target": "background"} for name in ("music", "effects")},
     }
 )
-TARGETS = ("dialogue", "music", "effects")
 DIRECT = "direct, {} steps"
 CASCADE = "cascade, by {}"
 BEHIND_TRUTH = "by oracle, behind the true dialogue"
-
-Estimate = Callable[[Mixture], Audio]
 
 
 def main() -> None:
@@ -65,10 +55,12 @@ def main() -> None:
     found = [
         methods(options.corpus, options.out / f"seed-{seed}", options.steps, seed) for seed in range(options.seeds)
     ]
-    results = {name: np.stack([scores(one[name], mixtures) for one in found], axis=1) for name in found[0]}
+    results = {
+        name: np.stack([studies.sdr_of_targets(one[name], mixtures) for one in found], axis=1) for name in found[0]
+    }
     results[BEHIND_TRUTH][[0, -1]] = np.nan
     for name, oracle in (("the mixture / 3", scaled_identity), ("ideal ratio mask", ideal_ratio_mask)):
-        results[name] = scores(
+        results[name] = studies.sdr_of_targets(
             lambda mixture, oracle=oracle: oracle(mixture.targets, mixture.mixture, studies.RATE), mixtures
         )[:, None]
 
@@ -82,7 +74,7 @@ def main() -> None:
     differences = [
         [f"{one} less {other}", *map(studies.difference, results[one], results[other])] for one, other in pairs
     ]
-    header = ["", *TARGETS, "mean"]
+    header = ["", *studies.CINEMA, "mean"]
     lines = [
         f"{options.mixtures} mixtures, {options.seeds} seeds; SDR, dB: means over both, ± the standard error over "
         "mixtures.",
@@ -102,7 +94,7 @@ def main() -> None:
     studies.write_results(options.out, lines, values)
 
 
-def methods(corpus: Path, base: Path, steps: int, seed: int) -> dict[str, Estimate]:
+def methods(corpus: Path, base: Path, steps: int, seed: int) -> dict[str, studies.Estimate]:
     """Everything trained with a seed."""
     first = studies.trained(
         studies.training(TWO, steps, seed, network={**studies.NETWORK, "residual": "background"}),
@@ -118,7 +110,7 @@ def methods(corpus: Path, base: Path, steps: int, seed: int) -> dict[str, Estima
         fields = {"targets": {"residual": []}} if by == "separator" else {}
         return studies.trained(studies.training(mixtures, steps, seed, **fields), corpus, base / by, dialogue)
 
-    def of(separator: Separator) -> Estimate:
+    def of(separator: Separator) -> studies.Estimate:
         return lambda mixture: separate(separator, mixture.mixture)
 
     def behind_truth(mixture: Mixture) -> Audio:
@@ -135,12 +127,6 @@ def methods(corpus: Path, base: Path, steps: int, seed: int) -> dict[str, Estima
     }
     cascades = {CASCADE.format(by): of(Cascade(first, separator, "dialogue")) for by, separator in seconds.items()}
     return {**direct, **cascades, BEHIND_TRUTH: behind_truth}
-
-
-def scores(estimate: Estimate, mixtures: list[Mixture]) -> np.ndarray:
-    """SDR of each target and their mean [shape=(4, mixtures)]."""
-    found = np.array([sdr(mixture.targets, estimate(mixture)) for mixture in mixtures])
-    return np.concatenate([found, found.mean(axis=1, keepdims=True)], axis=1).T
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from augment.recipe import MixRecipe
 from augment.render import Mixture, Separate
 from builders.pack import PackBuilder
 from builders.recipe import PackRecipe
+from manifests.audio import Audio
 from manifests.corpus import Corpus, open_corpora
 from manifests.files import replacing
 from manifests.tables import write_table
@@ -31,6 +32,7 @@ from separators.overlap_add import NetworkSeparator
 from separators.weights import load_network
 from training.batches import open_packed
 from training.loop import train
+from training.metrics import sdr
 from training.recipe import TrainRecipe, load_training
 
 RATE = 16_000
@@ -49,6 +51,13 @@ NETWORK = {
     "extension": "average",
 }
 
+CINEMA = {
+    "dialogue": {"stems": ["speech", "dialogue"], "lufs": [-28, -20], "loop": True},
+    "music": {"stems": ["music", "music_instrumental", "instrumental"], "lufs": [-36, -22], "loop": True},
+    "effects": {"stems": "effects", "count": [1, 3], "lufs": [-34, -20], "place": "scatter"},
+}
+
+Estimate = Callable[[Mixture], Audio]
 Floats = npt.NDArray[np.float64]
 
 
@@ -75,10 +84,13 @@ def training(mixtures: Mapping[str, Any], steps: int, seed: int, **fields: Any) 
     return load_training({**values, **fields})
 
 
-def trained(recipe: TrainRecipe, corpus: Path, run: Path, separate: Separate | None = None) -> NetworkSeparator:
+def trained(
+    recipe: TrainRecipe, corpora: Sequence[Path] | Path, run: Path, separate: Separate | None = None
+) -> NetworkSeparator:
     """Train, go on with a training that was stopped, or take what is there."""
     started = time.process_time()
-    done = train(recipe, [corpus], run, device="cpu", separate=separate)
+    folders = [corpora] if isinstance(corpora, Path) else list(corpora)
+    done = train(recipe, folders, run, device="cpu", separate=separate)
     if not done.finished:
         raise SystemExit(f"{run}: stopped at step {done.step}; the same command goes on")
     print(f"{run}: {done.step} steps, {time.process_time() - started:.0f} s, {done.validation}", file=sys.stderr)
@@ -91,6 +103,12 @@ def tested(mixtures: Mapping[str, Any], corpus: Path, num: int, length_s: float)
     pool = make_pool(recipe, open_corpora([corpus], open_packed))
     mixer = Mixer(recipe, pool, TEST_SEED, PoolReader(pool))
     return [mixer.mix(0, number) for number in range(num)]
+
+
+def sdr_of_targets(estimate: Estimate, mixtures: Sequence[Mixture]) -> Floats:
+    """SDR of each target and their mean [shape=(targets + 1, mixtures)]."""
+    found = np.array([sdr(mixture.targets, estimate(mixture)) for mixture in mixtures])
+    return np.concatenate([found, found.mean(axis=1, keepdims=True)], axis=1).T
 
 
 def thinned(corpus: Path, share: int, stems: Sequence[str], folder: Path) -> Path:
@@ -107,8 +125,12 @@ def thinned(corpus: Path, share: int, stems: Sequence[str], folder: Path) -> Pat
         if entry.name != "packed" and not entry.name.startswith("stems.") and not link.is_symlink():
             link.symlink_to(entry.resolve())
     write_table(folder, "stems", kept.reset_index(drop=True))
-    recipe = PackRecipe(sample_rate=RATE, channels=1, sample_format="float32")
-    PackBuilder(recipe, jobs=0).build(folder)
+    return packed(folder)
+
+
+def packed(folder: Path) -> Path:
+    """A corpus, with samples beside it as the studies read them."""
+    PackBuilder(PackRecipe(sample_rate=RATE, channels=1, sample_format="float32"), jobs=0).build(folder)
     return folder
 
 

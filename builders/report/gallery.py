@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from builders.report.curves import Curves, Lane, lanes, read_curves
 from builders.report.pictures import Spectrogram, spectrogram, spectrogram_png
-from builders.report.players import CLIP_S, around_worst, bit_rate, data_uri, encoded, loudest_start
+from builders.report.players import CLIP_S, around_worst, data_uri, encoded, loudest_start
 from builders.report.songs import Song, Stem, stem_colours
 from builders.report.words import clock
 from curation.defects import is_voice_stem
@@ -23,6 +24,9 @@ from manifests.corpus import MIXTURE, Corpus
 from manifests.errors import StemloomError
 
 _MAX_THREADS = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +53,9 @@ class Portrait:
     error: str | None
 
 
-def portraits(corpus: Corpus, best: Sequence[Song], worst: Sequence[Song]) -> tuple[list[Portrait], list[Portrait]]:
+def portraits(
+    corpus: Corpus, best: Sequence[Song], worst: Sequence[Song], kbps: float
+) -> tuple[list[Portrait], list[Portrait]]:
     """Picture songs.
 
     Parameters
@@ -57,30 +63,89 @@ def portraits(corpus: Corpus, best: Sequence[Song], worst: Sequence[Song]) -> tu
     corpus : Corpus
     best, worst : sequence of Song
         Of the best, the excerpt is where the voice is loudest; of the worst, around the strongest residue.
+    kbps : float
+        Of the excerpts.
 
     Returns
     -------
     best, worst : list of Portrait
         In the same order. What cannot be read is said where its picture would be.
     """
-    kbps = bit_rate(sum(len(song.stems) for song in (*best, *worst)))
     tasks = [*((song, False) for song in best), *((song, True) for song in worst)]
-    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-        found = list(pool.map(partial(_portrait, corpus, kbps), tasks))
+    found = threaded(partial(_portrait, corpus, kbps), tasks)
     return found[: len(best)], found[len(best) :]
 
 
-def _portrait(corpus: Corpus, kbps: float, task: tuple[Song, bool]) -> Portrait:
-    song, is_worst = task
-    colours = stem_colours([stem.name for stem in song.stems])
+def threaded(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Do the same with each of several things, beside each other; results are in their order."""
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(work, items))
+
+
+def look(corpus: Corpus, stems: Iterable[Stem]) -> tuple[dict[str, Spectrogram], dict[str, str]]:
+    """Look at stems.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        That finds the audio of their rows.
+    stems : iterable of Stem
+
+    Returns
+    -------
+    seen : dict of str to Spectrogram
+        By the stem's name.
+    errors : dict of str to str
+        Why the others cannot be seen.
+    """
     seen: dict[str, Spectrogram] = {}
     errors: dict[str, str] = {}
-    for stem in song.stems:
+    for stem in stems:
         try:
             path = corpus.path_of(stem.row)
             seen[stem.name] = spectrogram(path, stem.row["num_frames"], stem.row["sample_rate"])
         except StemloomError as error:
             errors[stem.name] = str(error)
+    return seen, errors
+
+
+def painted(
+    corpus: Corpus,
+    stems: Iterable[Stem],
+    colours: Mapping[str, str],
+    seen: Mapping[str, Spectrogram],
+    errors: Mapping[str, str],
+    start_s: float,
+    kbps: float,
+) -> tuple[Picture, ...]:
+    """Paint stems on one scale of brightness, and take the same excerpt of each.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        That finds the audio of their rows.
+    stems : iterable of Stem
+    colours : mapping of str to str
+        CSS variable of each.
+    seen, errors : mapping of str to Spectrogram, and to str
+        Of `look`.
+    start_s : float
+        Of the excerpt.
+    kbps : float
+
+    Returns
+    -------
+    tuple of Picture
+    """
+    top_db = max((float(picture.levels_db.max()) for picture in seen.values()), default=0.0)
+    blank = (Picture(stem, colours[stem.name], None, None, errors.get(stem.name)) for stem in stems)
+    return tuple(_painted(corpus, picture, seen.get(picture.stem.name), top_db, start_s, kbps) for picture in blank)
+
+
+def _portrait(corpus: Corpus, kbps: float, task: tuple[Song, bool]) -> Portrait:
+    song, is_worst = task
+    colours = stem_colours([stem.name for stem in song.stems])
+    seen, errors = look(corpus, song.stems)
     curves, fault = None, None
     try:
         curves = read_curves(corpus.folder, song.song_id)
@@ -90,14 +155,9 @@ def _portrait(corpus: Corpus, kbps: float, task: tuple[Song, bool]) -> Portrait:
     start_s, words = _excerpt(curves, is_worst)
     clip_s = min(CLIP_S, song.duration_s)
     start_s = max(0.0, min(start_s, song.duration_s - clip_s))
-    top_db = max((float(picture.levels_db.max()) for picture in seen.values()), default=0.0)
-    pictures = []
-    for stem in song.stems:
-        picture = Picture(stem, colours[stem.name], None, None, errors.get(stem.name))
-        pictures.append(_painted(corpus, picture, seen.get(stem.name), top_db, start_s, kbps))
     return Portrait(
         song,
-        tuple(pictures),
+        painted(corpus, song.stems, colours, seen, errors, start_s, kbps),
         tuple(lanes(curves, colours)) if curves is not None else (),
         start_s / song.duration_s,
         clip_s / song.duration_s,

@@ -12,9 +12,10 @@ from pathlib import Path
 import jinja2
 
 from builders.check import read_record, require_finished
-from builders.report import mixtures, sections, songs, words
+from builders.report import anchors, cleanings, mixtures, sections, songs, words
 from builders.report.gallery import portraits
-from builders.report.records import finite, part
+from builders.report.players import bit_rate
+from builders.report.records import finite, part, source_folder
 from curation.licenses import license_table, unlicensed_songs
 from manifests.corpus import Corpus
 from manifests.files import replacing
@@ -27,7 +28,8 @@ def write_report(build: Path) -> Path:
     Parameters
     ----------
     build : Path
-        A build folder: a catalogue build, a curated corpus, an imported one, a set of mixtures.
+        A build folder: a catalogue build, a curated corpus, an imported or cleaned one, one of anchors, a set of
+        mixtures.
 
     Returns
     -------
@@ -52,8 +54,12 @@ def write_report(build: Path) -> Path:
     shown = sections.SHOWN_ROWS
     mixed = mixtures.is_mixed(run)
     noun = "mixtures" if mixed else "songs"
-    ends = songs.ends(listed)
-    best, worst = portraits(corpus, *(([*ends[0], *ends[1][::-1]], []) if mixed else ends))
+    chosen = cleanings.choices(corpus) if cleanings.is_cleaned(run, corpus) else []
+    num_others = sum(choice.num_pictures for _, _, found in chosen for choice in found)
+    ends = songs.ends(listed, num_others)
+    kbps = bit_rate(num_others + sum(len(song.stems) for side in ends for song in side))
+    best, worst = portraits(corpus, *(([*ends[0], *ends[1][::-1]], []) if mixed else ends), kbps)
+    anchored, more_labels = anchors.labels(corpus, clips, kbps) if anchors.is_anchored(run) else ([], 0)
     licenses = license_table(corpus.stems, tracks)
     genres, more_genres = sections.genres(run)
     text = (
@@ -62,7 +68,7 @@ def write_report(build: Path) -> Path:
         .render(
             name=build.resolve().name,
             builder=str(run.get("builder", "")),
-            source=", ".join(_sources(run)),
+            source=", ".join(_sources(build, run)),
             noun=noun,
             is_mixed=mixed,
             hours={
@@ -92,6 +98,10 @@ def write_report(build: Path) -> Path:
             counts=mixtures.counts(run),
             shares=mixtures.shares(run),
             undrawn=mixtures.left_out(run),
+            cleaning=cleanings.section(corpus, run, chosen, kbps),
+            anchored=anchored,
+            more_labels=more_labels,
+            probabilities=anchors.probabilities(clips),
             replaced=finite(run.get("replaced")),
             songs=listed,
             first_songs=listed if len(listed) <= shown else listed[: shown // 2],
@@ -131,10 +141,11 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def _sources(run: dict[str, object]) -> list[str]:
+def _sources(build: Path, run: dict[str, object]) -> list[str]:
     """Where what went in is, or was."""
     corpora = part(run, "corpora")
-    return [str(found) for found in corpora.values()] or [str(run.get("corpus") or run.get("catalog") or "")]
+    single = run.get("corpus") or run.get("catalog") or source_folder(build) or ""
+    return [str(found) for found in corpora.values()] or [str(single)]
 
 
 def _songs_in(run: dict[str, object]) -> int | None:

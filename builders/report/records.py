@@ -1,12 +1,16 @@
-"""Rows of tables and fields of `run.json`, as plain values."""
+"""Rows of tables and fields of `run.json` and `recipe.json`, as plain values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from builders.check import read_record
+from manifests.errors import BuildError
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -20,6 +24,15 @@ def part(record: Mapping[str, Any], field: str) -> dict[str, Any]:
     """A field of a record that should be an object; empty when it is not (`stemloom check` says so)."""
     value = record.get(field)
     return value if isinstance(value, dict) else {}
+
+
+def source_folder(build: Path) -> str | None:
+    """The folder of the corpus that a build was made of, as its `recipe.json` says; None when it does not."""
+    try:
+        found = read_record(build / "recipe.json").get("source")
+    except BuildError:
+        return None
+    return found if isinstance(found, str) and found else None
 
 
 def finite(value: object) -> float | None:

@@ -211,20 +211,20 @@ def distributions(
         lag_s = pairs["lag_frames"] / pairs["mixture_id"].map(rates).astype("float64")
         aligned = STATUSES[:2]
         drawn = [
-            _chart("Lag", "s", "instrumental behind mixture", _by_status(pairs, lag_s, aligned)),
-            _chart("Drift", "ppm", "of the instrumental's clock", _by_status(pairs, pairs["drift_ppm"], aligned)),
-            _chart("Confidence", "", "of all compared pairs", _by_status(pairs, pairs["confidence"])),
-            _chart("Bit error rate", "", "of fingerprints", _by_status(pairs, pairs["bit_error_rate"])),
+            chart("Lag", "s", "instrumental behind mixture", _by_status(pairs, lag_s, aligned)),
+            chart("Drift", "ppm", "of the instrumental's clock", _by_status(pairs, pairs["drift_ppm"], aligned)),
+            chart("Confidence", "", "of all compared pairs", _by_status(pairs, pairs["confidence"])),
+            chart("Bit error rate", "", "of fingerprints", _by_status(pairs, pairs["bit_error_rate"])),
         ]
     residual_db = {"--chosen": [song.residual_db for song in songs if song.residual_db is not None]}
     drawn += [
-        _chart("Residual", "dB", "left in vocal-free frames, songs", residual_db),
-        _chart("Duration", "s", f"of the {noun}", {"--chosen": [song.duration_s for song in songs]}),
+        chart("Residual", "dB", "left in vocal-free frames, songs", residual_db),
+        chart("Duration", "s", f"of the {noun}", {"--chosen": [song.duration_s for song in songs]}),
         *_stem_levels(corpus.stems),
     ]
     if clips["voiced_fraction"].notna().any():
         voiced = {"--chosen": clips["voiced_fraction"].dropna().tolist()}
-        drawn.append(_chart("Voiced fraction", "", "of the clips", voiced))
+        drawn.append(chart("Voiced fraction", "", "of the clips", voiced))
     return drawn
 
 
@@ -241,7 +241,7 @@ def _stem_levels(stems: pd.DataFrame) -> list[Chart]:
     for title, unit, values in (("Loudness", "LUFS", stems["loudness_lufs"]), ("RMS", "dB", level_db)):
         series = {colour: values[stems["stem"] == name].dropna().tolist() for colour, name in stem_key(stems)}
         if any(series.values()):
-            drawn.append(_chart(title, unit, "of the stems", series, charts.outlines))
+            drawn.append(chart(title, unit, "of the stems", series, charts.outlines))
     return drawn
 
 
@@ -280,9 +280,10 @@ def _by_status(
     return {f"--{status}": values[pairs["status"] == status].dropna().tolist() for status in statuses}
 
 
-def _chart(
+def chart(
     title: str, unit: str, note: str, series: Mapping[str, Sequence[float]], draw: Any = charts.histogram
 ) -> Chart:
+    """A distribution of values by the CSS variable of their colour; without a unit where it is empty."""
     values = [value for found in series.values() for value in found]
     heading = f"{title}, {unit}" if unit else title
     if not values:

@@ -92,7 +92,7 @@ def list_songs(corpus: Corpus, tracks: pd.DataFrame, pairs: pd.DataFrame) -> lis
                 residual_db=max(residuals, default=None),
                 confidence=pair.get("confidence"),
                 segments=_count_segments(pair.get("segments")),
-                stems=tuple(Stem(name, _href(stem), stem) for name, stem in _ordered(rows)),
+                stems=tuple(stem_of(name, stem) for name, stem in _ordered(rows)),
             )
         )
     return sorted(songs, key=_place)
@@ -102,16 +102,23 @@ def _place(song: Song) -> tuple[object, ...]:
     return (song.grade or "Z", song.residual_db is None, song.residual_db or 0.0, song.song_id)
 
 
-def ends(songs: Sequence[Song]) -> tuple[list[Song], list[Song]]:
+def ends(songs: Sequence[Song], num_others: int = 0) -> tuple[list[Song], list[Song]]:
     """The best songs and the worst, the worst of all first; none of them is in both lists.
 
     There are `PICTURED` at either end, or fewer: where there are not that many songs, and where songs have so many
-    stems that there would be more than `PICTURED_STEMS` pictures.
+    stems that there would be more than `PICTURED_STEMS` pictures, with the others that the page has.
     """
     most = max((len(song.stems) for song in songs), default=1)
-    count = min(PICTURED, max(1, PICTURED_STEMS // (2 * most)), -(-len(songs) // 2))
+    room = max(0, PICTURED_STEMS - num_others)
+    count = min(PICTURED, max(1, room // (2 * most)), -(-len(songs) // 2))
     best = list(songs[:count])
     return best, list(songs[max(count, len(songs) - count) :][::-1])
+
+
+def stem_of(name: str, row: Row) -> Stem:
+    """A row of the stems table as the page shows it."""
+    # a file outside of the build is no link
+    return Stem(name, quote(str(row["path"])) if row["root"] == CORPUS_ROOT else None, row)
 
 
 def stem_colours(names: Sequence[str]) -> dict[str, str]:
@@ -141,8 +148,3 @@ def _reasons(rows: Iterable[Row]) -> tuple[str, ...]:
 def _count_segments(text: str | None) -> int | None:
     segments = None if text is None else json.loads(text)
     return len(segments) if isinstance(segments, list) else None
-
-
-def _href(row: Row) -> str | None:
-    """The file as a link relative to the page; None when it lies outside of the build."""
-    return quote(str(row["path"])) if row["root"] == CORPUS_ROOT else None
