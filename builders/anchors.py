@@ -13,7 +13,6 @@ found damaged stays out.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import logging
@@ -48,7 +47,7 @@ from manifests.audio import AUDIO_SUFFIXES, blocks, content_id, probe
 from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus
 from manifests.errors import AudioError, BuildError, RecipeError, did_you_mean
 from manifests.lock import BuildLock
-from manifests.recipes import read_mapping
+from manifests.recipes import read_mapping, read_rows
 from manifests.tables import TableFormat, frame_of
 from separators.tagging import COLUMN_S, Floats, Tagger, tag
 
@@ -381,22 +380,16 @@ def read_class_mapping(path: Path) -> dict[str, str | None]:
     RecipeError
         The file cannot be read, or says something else.
     """
-    values: Mapping[Any, object]
+    values: dict[Any, object] = {}
     if path.suffix.lower() == ".csv":
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise RecipeError(f"{path}: cannot be read as CSV in UTF-8 ({error}); correct the file") from error
-        if not rows or not {"class", "label"} <= set(rows[0]):
-            raise RecipeError(f"{path}: needs the columns class and label; name them in the first line")
-        names = [row["class"] for row in rows]
-        twice = sorted({str(name) for name in names if names.count(name) > 1})
-        if twice:
-            raise RecipeError(f"{path}: class '{twice[0]}' stands twice; keep one row of it")
-        values = {row["class"]: (row["label"] or "").strip() or None for row in rows}
+        for line_num, row in read_rows(path, ("class", "label")):
+            if row["class"] in values:
+                raise RecipeError(
+                    f"{path}: line {line_num}: class '{row['class']}' stands twice; keep one row of it"
+                )
+            values[row["class"]] = row["label"] or None
     else:
-        values = read_mapping(path)
+        values.update(read_mapping(path))
     for name, label in values.items():
         if not (isinstance(name, str) and isinstance(label, str | None)):
             raise RecipeError(f"{path}: '{name}: {label}' is no class and label; write both as text, in quotes")

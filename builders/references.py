@@ -5,7 +5,6 @@ A table is a CSV file with a header and two columns, or a YAML mapping of the fi
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +14,7 @@ from curation.songs import songs_of
 from curation.splits import MUSDB18_VALIDATION
 from manifests.corpus import Corpus
 from manifests.errors import RecipeError, did_you_mean
-from manifests.recipes import read_mapping
+from manifests.recipes import read_mapping, read_rows
 from manifests.tables import find_table
 
 
@@ -103,22 +102,11 @@ def read_pairs(path: Path, field: str, first: str, second: str) -> dict[str, str
     if path.suffix.lower() != ".csv":
         raise RecipeError(f"field '{field}' is '{path}': its suffix is neither .csv nor .yaml; convert the file")
     pairs: dict[str, str] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            missing = {first, second} - set(rows.fieldnames or ())
-            if missing:
-                found = ", ".join(rows.fieldnames or ()) or "none"
-                raise RecipeError(f"{path}: has no column {', '.join(sorted(missing))}; its columns are {found}")
-            for row in rows:
-                key, value = (row[first] or "").strip(), (row[second] or "").strip()
-                if not key or not value:
-                    raise RecipeError(f"{path}: line {rows.line_num} has no {first if not key else second}")
-                if pairs.get(key, value) != value:
-                    raise RecipeError(
-                        f"{path}: line {rows.line_num}: '{key}' is '{value}' here and '{pairs[key]}' before"
-                    )
-                pairs[key] = value
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RecipeError(f"{path}: cannot be read as CSV ({error}); correct the file") from error
+    for line_num, row in read_rows(path, (first, second)):
+        key, value = row[first], row[second]
+        if not key or not value:
+            raise RecipeError(f"{path}: line {line_num} has no {first if not key else second}")
+        if pairs.get(key, value) != value:
+            raise RecipeError(f"{path}: line {line_num}: '{key}' is '{value}' here and '{pairs[key]}' before")
+        pairs[key] = value
     return pairs

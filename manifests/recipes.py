@@ -6,9 +6,10 @@ where it is, what was given, what is allowed, and for an unknown field the neare
 
 from __future__ import annotations
 
+import csv
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,16 @@ from pydantic_core import PydanticCustomError
 
 from manifests.errors import RecipeError, did_you_mean
 
-__all__ = ["Settings", "find_recipe", "load_recipe", "make_recipe", "read_mapping", "recipe_names", "wrong_fields"]
+__all__ = [
+    "Settings",
+    "find_recipe",
+    "load_recipe",
+    "make_recipe",
+    "read_mapping",
+    "read_rows",
+    "recipe_names",
+    "wrong_fields",
+]
 
 Recipe = TypeVar("Recipe", bound=BaseModel)
 
@@ -118,6 +128,45 @@ def read_mapping(path: Path) -> dict[str, object]:
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: holds a {type(values).__name__}, expected 'field: value' lines")
     return values
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a table that a person wrote: CSV in UTF-8, with a header.
+
+    Parameters
+    ----------
+    path : Path
+    columns : sequence of str
+        That there must be. Others do not matter.
+
+    Yields
+    ------
+    line_num : int
+        The last line of the row in the file.
+    row : dict of str to str
+        What stands in these columns, without blanks around; empty where nothing does.
+
+    Raises
+    ------
+    RecipeError
+        The file cannot be read, or lacks a column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file)
+            header = [name.strip() for name in next(lines, [])]
+            for name in columns:
+                if name not in header:
+                    known = ", ".join(header) or "none"
+                    raise RecipeError(
+                        f"{path}: has no column '{name}'{did_you_mean(name, header)}; its columns are {known}"
+                    )
+            places = {name: header.index(name) for name in columns}
+            for cells in lines:
+                if cells:
+                    yield lines.line_num, {name: "".join(cells[at : at + 1]).strip() for name, at in places.items()}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RecipeError(f"{path}: cannot be read as CSV in UTF-8 ({error}); correct the file") from error
 
 
 def _keys_twice(root: yaml.Node | None) -> list[str]:

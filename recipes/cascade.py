@@ -64,34 +64,13 @@ def main() -> None:
             lambda mixture, oracle=oracle: oracle(mixture.targets, mixture.mixture, studies.RATE), mixtures
         )[:, None]
 
-    rows = [[name, *(studies.shown(score) for score in values)] for name, values in results.items()]
     pairs = [
         (cascade, direct)
         for cascade in (CASCADE.format("oracle"), CASCADE.format("separator"))
         for direct in (DIRECT.format(options.steps), DIRECT.format(2 * options.steps))
     ]
     pairs.append((CASCADE.format("separator"), CASCADE.format("oracle")))
-    differences = [
-        [f"{one} less {other}", *map(studies.difference, results[one], results[other])] for one, other in pairs
-    ]
-    header = ["", *studies.CINEMA, "mean"]
-    lines = [
-        f"{options.mixtures} mixtures, {options.seeds} seeds; SDR, dB: means over both, ± the standard error over "
-        "mixtures.",
-        "",
-        *studies.table(header, rows),
-        "",
-        "Paired differences, dB; in brackets those of each seed.",
-        "",
-        *studies.table(header, differences),
-    ]
-    values = {
-        "settings": {name: str(value) for name, value in vars(options).items()},
-        "cpu_s_of_this_call": time.process_time() - started,
-        "scores": header[1:],
-        "results": studies.listed(results),
-    }
-    studies.write_results(options.out, lines, values)
+    studies.write_study(options, started, results, pairs)
 
 
 def methods(corpus: Path, base: Path, steps: int, seed: int) -> dict[str, studies.Estimate]:

@@ -76,31 +76,8 @@ def main() -> None:
         results[name] = studies.sdr_of_targets(
             lambda mixture, oracle=oracle: oracle(mixture.targets, mixture.mixture, studies.RATE), mixtures
         )[:, None]
-    rows = [[name, *(studies.shown(score) for score in values)] for name, values in results.items()]
     pairs = [(name, "contaminated") for name in CONDITIONS if name != "contaminated"]
-    differences = [
-        [f"{one} less {other}", *map(studies.difference, results[one], results[other])] for one, other in pairs
-    ]
-    header = ["", *studies.CINEMA, "mean"]
-    lines = [
-        f"{options.mixtures} mixtures, {options.seeds} seeds, {options.steps} steps; SDR, dB: means over both, ± "
-        "the standard error over mixtures.",
-        "",
-        *studies.table(header, rows),
-        "",
-        "Paired differences, dB; in brackets those of each seed.",
-        "",
-        *studies.table(header, differences),
-        "",
-        *described(options.out),
-    ]
-    values = {
-        "settings": {name: str(value) for name, value in vars(options).items()},
-        "cpu_s_of_this_call": time.process_time() - started,
-        "scores": header[1:],
-        "results": studies.listed(results),
-    }
-    studies.write_results(options.out, lines, values)
+    studies.write_study(options, started, results, pairs, ["", *described(options.out)])
 
 
 def learnt(corpora: list[Path], run: Path, steps: int, seed: int, mixtures: list[Mixture]) -> np.ndarray:

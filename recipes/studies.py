@@ -6,6 +6,7 @@ was packed so (`stemloom pack CORPUS --sample-rate 16000 --channels 1`) is read 
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
@@ -160,6 +161,51 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def listed(results: Mapping[str, Floats]) -> dict[str, Any]:
     """JSON of scores [shape=(scores, seeds, mixtures)]; null where there is none."""
     return {name: np.where(np.isfinite(values), values.round(4), None).tolist() for name, values in results.items()}
+
+
+def write_study(
+    options: argparse.Namespace,
+    started: float,
+    results: Mapping[str, Floats],
+    pairs: Sequence[tuple[str, str]],
+    more: Sequence[str] = (),
+) -> None:
+    """SDR of each target by method, and differences of methods, as a page and as JSON.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        With out, mixtures, seeds, steps.
+    started : float
+        Of `time.process_time`.
+    results : mapping of str to np.ndarray [shape=(targets + 1, seeds, mixtures)]
+        By method.
+    pairs : sequence of (method, method)
+        Of which the second is subtracted from the first.
+    more : sequence of str
+        Lines that follow.
+    """
+    header = ["", *CINEMA, "mean"]
+    rows = [[name, *(shown(score) for score in values)] for name, values in results.items()]
+    differences = [[f"{one} less {other}", *map(difference, results[one], results[other])] for one, other in pairs]
+    lines = [
+        f"{options.mixtures} mixtures, {options.seeds} seeds, {options.steps} steps; SDR, dB: means over both, ± "
+        "the standard error over mixtures.",
+        "",
+        *table(header, rows),
+        "",
+        "Paired differences, dB; in brackets those of each seed.",
+        "",
+        *table(header, differences),
+        *more,
+    ]
+    values = {
+        "settings": {name: str(value) for name, value in vars(options).items()},
+        "cpu_s_of_this_call": time.process_time() - started,
+        "scores": header[1:],
+        "results": listed(results),
+    }
+    write_results(options.out, lines, values)
 
 
 def write_results(out: Path, lines: Sequence[str], values: Mapping[str, Any]) -> None:

@@ -17,7 +17,6 @@ stem tracks of films hold dialogue, effects, music "or their combination", and w
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from manifests.corpus import MIXTURE
 from manifests.downmix import split_speaker
 from manifests.errors import RecipeError, did_you_mean
 from manifests.imports.songs import plain_text, stem_name
+from manifests.recipes import read_rows
 
 __all__ = ["COLUMNS", "Segment", "Spans", "in_segments", "read_segments"]
 
@@ -57,32 +57,16 @@ def read_segments(path: Path) -> dict[str, list[Segment]]:
         The file cannot be read, lacks a column, or a row has no file or label, or a span that is none.
     """
     found: dict[str, list[Segment]] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.DictReader(file)
-            header = [name.strip() for name in lines.fieldnames or ()]
-            lines.fieldnames = header
-            if missing := [name for name in COLUMNS if name not in header]:
-                raise RecipeError(
-                    f"{path}: has no column '{missing[0]}'{did_you_mean(missing[0], header)}; its columns are "
-                    f"{', '.join(header) or 'none'}"
-                )
-            for row in lines:
-                where = f"{path}: line {lines.line_num}"
-                name, label = ((row[column] or "").strip() for column in ("file", "label"))
-                if not name or not label:
-                    raise RecipeError(
-                        f"{where}: has no {'label' if name else 'file'}; write it, or take the row out"
-                    )
-                start_s = _seconds(row["start_s"], where, "start_s", 0.0)
-                end_s = _seconds(row["end_s"], where, "end_s", math.inf)
-                if not start_s < end_s:
-                    raise RecipeError(
-                        f"{where}: ends at {end_s:g} s and starts at {start_s:g} s; correct one of them"
-                    )
-                found.setdefault(stem_name(name), []).append((stem_name(label), start_s, end_s))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RecipeError(f"{path}: cannot be read as CSV in UTF-8 ({error}); correct the file") from error
+    for line_num, row in read_rows(path, COLUMNS):
+        where = f"{path}: line {line_num}"
+        for column in ("file", "label"):
+            if not row[column]:
+                raise RecipeError(f"{where}: has no {column}; write it, or take the row out")
+        start_s = _seconds(row["start_s"], where, "start_s", 0.0)
+        end_s = _seconds(row["end_s"], where, "end_s", math.inf)
+        if not start_s < end_s:
+            raise RecipeError(f"{where}: ends at {end_s:g} s and starts at {start_s:g} s; correct one of them")
+        found.setdefault(stem_name(row["file"]), []).append((stem_name(row["label"]), start_s, end_s))
     for name, parts in found.items():
         if any(label == MIXTURE for label, _, _ in parts):
             raise RecipeError(f"{path}: a part of '{name}' is labelled '{MIXTURE}', which is the sum of stems")
@@ -139,8 +123,7 @@ def in_segments(
     return stems, spans
 
 
-def _seconds(text: str | None, where: str, column: str, otherwise: float) -> float:
-    cell = (text or "").strip()
+def _seconds(cell: str, where: str, column: str, otherwise: float) -> float:
     if not cell:
         return otherwise
     try:

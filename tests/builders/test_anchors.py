@@ -321,7 +321,7 @@ def test_a_plan_says_what_would_be_heard(tmp_path: Path, source: Corpus) -> None
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "name,label\nDog,Pet\n", "needs the columns class and label"),
+        ("a.csv", "name,label\nDog,Pet\n", "has no column 'class'"),
         ("a.csv", "class,label\nDog,Pet\nDog,\n", "class 'Dog' stands twice"),
         ("a.yaml", "Dog: 3\n", "'Dog: 3' is no class and label"),
         ("a.yaml", "3: Dog\n", "'3: Dog' is no class and label"),

@@ -50,7 +50,7 @@ def test_no_table_is_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "genre,part\nrock,1\n", "no column share"),
+        ("a.csv", "genre,part\nrock,1\n", "no column 'share'"),
         ("a.csv", "genre,share\nrock,much\n", "'much'"),
         ("a.csv", "genre,share\nrock,\n", "line 2 has no share"),
         ("a.csv", "genre,share\nrock,0.5\nrock,0.4\n", "line 3"),
