@@ -5,6 +5,7 @@ loading         from a line of text or a YAML file to a separator
 overlap_add     a network as a separator: overlapping segments, in a stream
 ensemble        several as one: weighted means, one behind another
 postprocessing  what is done around one: levels, least squares, mixture consistency, the Wiener filter
+remainder       what one leaves of the mixture, as another source
 resampling      one for audio of other rates and channels
 streams         blocks cut alike, read by several, kept on disk
 baselines       separators without weights

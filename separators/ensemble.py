@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ __all__ = ["Cascade", "Ensemble"]
 
 _VERSION = 1
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Ensemble:
@@ -34,7 +37,8 @@ class Ensemble:
     Parameters
     ----------
     separators : sequence of Separator
-        Of one rate, the same channels and the same sources, in any order; the first one's order counts.
+        Of one rate and the same channels. Sources are those that all of them give, in the first one's order; what
+        only some give is left out, with a warning.
     weights : sequence of float or mapping of str to float, optional
         One for each separator: for all of its sources, or by source. Only proportions count; equal by default.
 
@@ -44,7 +48,7 @@ class Ensemble:
     Raises
     ------
     RecipeError
-        The separators do not fit together, a weight is negative or missing, or those of a source are all zero.
+        The separators do not fit together or have no source in common, a weight is negative or missing, or those of a source are all zero.
     """
 
     separators: Sequence[Separator]
@@ -57,11 +61,14 @@ class Ensemble:
         first = self.separators[0]
         for other in self.separators[1:]:
             _refuse_misfit(first, other)
-            if set(other.sources) != set(first.sources):
-                raise RecipeError(
-                    f"{first.name} gives {', '.join(first.sources)}, and {other.name} {', '.join(other.sources)}: "
-                    "an ensemble is of separators of the same sources"
-                )
+        given = list(dict.fromkeys(name for separator in self.separators for name in separator.sources))
+        if not self.sources:
+            each = "; ".join(
+                f"{separator.name} gives {', '.join(separator.sources)}" for separator in self.separators
+            )
+            raise RecipeError(f"an ensemble is of what all of its separators give, and these share nothing: {each}")
+        if left_out := [name for name in given if name not in self.sources]:
+            log.warning("%s: only some of the parts give %s, which is left out", self.name, ", ".join(left_out))
         self._weights()
 
     @property
@@ -87,7 +94,8 @@ class Ensemble:
     @property
     def sources(self) -> tuple[str, ...]:
         """In the order that they come out."""
-        return self.separators[0].sources
+        first, *others = (separator.sources for separator in self.separators)
+        return tuple(name for name in first if all(name in sources for sources in others))
 
     def stream(self, blocks: Iterable[Audio]) -> Iterator[Audio]:
         """See `separators.separator.Separator.stream`."""

@@ -48,6 +48,7 @@ from separators.baselines import CentreExtraction, HarmonicPercussive, Identity
 from separators.ensemble import Cascade, Ensemble
 from separators.overlap_add import NetworkSeparator, Window, refuse_impossible
 from separators.postprocessing import Postprocessed, Postprocessing
+from separators.remainder import WithRemainder
 from separators.resampling import Resampled
 from separators.separator import Separator
 
@@ -153,10 +154,13 @@ class SeparatorRecipe(Settings):
     """A line of text."""
 
     ensemble: list[EnsemblePart] | None = None
-    """Several of the same sources."""
+    """Several, for the sources that all of them give."""
 
     cascade: CascadeParts | None = None
     """One behind another."""
+
+    remainder: str | None = Field(None, min_length=1)
+    """What the sources leave of the mixture, as one more source of this name."""
 
     sample_rate: int | None = Field(None, ge=1)
     """Make it one for audio at this rate, by resampling to its own and back."""
@@ -288,6 +292,8 @@ def _of_recipe(recipe: SeparatorRecipe, options: LoadOptions) -> Separator:
     else:
         assert recipe.separator is not None, "the recipe holds one of the three"
         separator = _of_text(recipe.separator, options)
+    if recipe.remainder is not None:
+        separator = WithRemainder(separator, recipe.remainder)
     if recipe.sample_rate is not None or recipe.channels is not None:
         rate, channels = recipe.sample_rate or separator.sample_rate, recipe.channels or separator.channels
         separator = Resampled(separator, rate, channels)

@@ -9,5 +9,4 @@ objects     an object of Python's, by its module or file and its name
 references  what names a file of weights: a path, or an address with its hash; settings behind it
 states      tensors out of files, without running any code of the files'
 checked     a separator that is held to what it promises
-remainder   what one of a single source leaves of the mixture
 """

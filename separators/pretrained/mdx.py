@@ -22,7 +22,7 @@ from manifests.errors import RecipeError
 from manifests.recipes import make_recipe, read_mapping
 from separators.pretrained.mdx_net import MDXGraph, MDXRecipe, MDXSeparator
 from separators.pretrained.references import local_weights, split_settings
-from separators.pretrained.remainder import WithRemainder
+from separators.remainder import WithRemainder
 from separators.separator import Separator
 
 if TYPE_CHECKING:

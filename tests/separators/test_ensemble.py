@@ -79,10 +79,18 @@ def test_what_is_held_does_not_grow_with_the_audio() -> None:
     assert given_back == taken == 150_000
 
 
+def test_what_only_some_parts_give_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    mean = Ensemble([Scaled((1, 2, 3), ("a", "b", "c")), Scaled((6, 4), ("d", "b"))])
+    assert mean.sources == ("b",)
+    assert "give a, c, d, which is left out" in caplog.text
+    mixture = noise(100)
+    np.testing.assert_allclose(separate(mean, mixture), [3 * mixture], rtol=1e-6)
+
+
 def test_parts_that_do_not_fit_are_refused() -> None:
     plain = Scaled((1, 1), AB)
-    with pytest.raises(RecipeError, match="of the same sources"):
-        Ensemble([plain, Scaled((1, 1), ("a", "c"))])
+    with pytest.raises(RecipeError, match="share nothing: scaled gives a, b; scaled gives c, d"):
+        Ensemble([plain, Scaled((1, 1), ("c", "d"))])
     with pytest.raises(RecipeError, match=r"sample_rate 8000, and scaled 16000.*Resampled\(separator, 8000, 2\)"):
         Ensemble([plain, Scaled((1, 1), AB, sample_rate=16000)])
     with pytest.raises(RecipeError, match="channels 2, and scaled 1"):

@@ -1,4 +1,4 @@
-"""A separator of one source, and what it leaves of the mixture as another."""
+"""A separator, and what it leaves of the mixture as one more source."""
 
 from __future__ import annotations
 
