@@ -37,8 +37,8 @@ class Ensemble:
     Parameters
     ----------
     separators : sequence of Separator
-        Of one rate and the same channels. Sources are those that all of them give, in the first one's order; what
-        only some give is left out, with a warning.
+        Of one rate and the same channels. Sources are those that all of them give, in the first one's order;
+        what only some give is left out, with a warning.
     weights : sequence of float or mapping of str to float, optional
         One for each separator: for all of its sources, or by source. Only proportions count; equal by default.
 
@@ -63,10 +63,8 @@ class Ensemble:
             _refuse_misfit(first, other)
         given = list(dict.fromkeys(name for separator in self.separators for name in separator.sources))
         if not self.sources:
-            each = "; ".join(
-                f"{separator.name} gives {', '.join(separator.sources)}" for separator in self.separators
-            )
-            raise RecipeError(f"an ensemble is of what all of its separators give, and these share nothing: {each}")
+            each = "; ".join(f"{part.name} gives {', '.join(part.sources)}" for part in self.separators)
+            raise RecipeError(f"an ensemble is of what all of its parts give, and these share nothing: {each}")
         if left_out := [name for name in given if name not in self.sources]:
             log.warning("%s: only some of the parts give %s, which is left out", self.name, ", ".join(left_out))
         self._weights()

@@ -29,8 +29,8 @@ from manifests.errors import RecipeError
 from manifests.recipes import Settings, make_recipe
 from separators.bs_roformer import BSRoformer, BSRoformerConfig
 from separators.pretrained.references import local_weights, split_settings
-from separators.remainder import WithRemainder
 from separators.pretrained.states import fill, plain_state, read_weights
+from separators.remainder import WithRemainder
 from separators.separator import Separator
 
 if TYPE_CHECKING:
