@@ -41,14 +41,14 @@ class Ensemble:
         what only some give is left out, with a warning.
     weights : sequence of float or mapping of str to float, optional
         One for each separator: for all of its sources, or by source. Only proportions count; equal by default.
-
     label : str, optional
         A name of its own, where it is known by one.
 
     Raises
     ------
     RecipeError
-        The separators do not fit together or have no source in common, a weight is negative or missing, or those of a source are all zero.
+        The separators do not fit together or have no source in common, a weight is negative or missing, or those
+        of a source are all zero.
     """
 
     separators: Sequence[Separator]
