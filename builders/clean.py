@@ -181,7 +181,7 @@ class _Run(Run):
                 raise RecipeError(
                     f"field 'stems' names '{stem}'{did_you_mean(stem, known)}: the corpus has {', '.join(known)}"
                 )
-        self.voices = _voices(separator, recipe.voices)
+        self.voices = voices_of(separator, recipe.voices)
         self.limits = CleaningLimits(
             **{item.name: getattr(recipe, item.name) for item in dataclasses.fields(CleaningLimits)}
         )
@@ -238,7 +238,9 @@ class _Run(Run):
         if not self.songs:
             reasons = Counter(reject.reason for reject in self.rejects).most_common(5)
             listed = "; ".join(f"{count} {reason}" for reason, count in reasons)
-            raise BuildError(f"{self.corpus.folder}: no song is left ({listed}); loosen the limits")
+            first = next((reject.detail for reject in self.rejects if reject.reason == "not cleaned"), None)
+            fix = "loosen the limits" if first is None else f"the first that failed: {first}"
+            raise BuildError(f"{self.corpus.folder}: no song is left ({listed}); {fix}")
 
     def _leave(self, song_id: str, stem: str, reason: str, detail: str) -> None:
         self.rejects.append(Reject(song_id, f"{song_id}/{stem}", "clean", reason, detail))
@@ -301,6 +303,11 @@ class _Run(Run):
         with contextlib.ExitStack() as stack:
             puts = {kind: stack.enter_context(encoding(self.out / name, *shape)) for kind, name in names.items()}
             for stem, voice in in_step([_finite(path), spool.blocks()]):
+                if (peak := float(np.abs(stem).max(initial=0))) > 1:
+                    raise AudioError(
+                        f"{path}: peak {peak:.6g} is beyond full scale, which files of {self.recipe.bit_depth} "
+                        "bits cannot hold; write the file again with less gain"
+                    )
                 _, removed = subtract(stem, voice, judged.cleaned, position, fade_frames)
                 # what is removed lies on the grid of the file, so that the two sum exactly
                 removed = quantise(removed, self.recipe.bit_depth)
@@ -400,6 +407,8 @@ class _Run(Run):
         self.save(inputs, tables, separator=self.separator.name, verdicts=dict(verdicts))
 
     def _cleaned_table(self) -> pd.DataFrame:
+        kept = set(self.songs)
+        removed = {work: self._removed(*work) for work in self.done if work[0] in kept and self._is_cleaned(*work)}
         rows = [
             {
                 "song_id": song_id,
@@ -407,7 +416,7 @@ class _Run(Run):
                 **{name: found[name] for name in ("verdict", "voice_db", "cleaned_fraction", "damaged_fraction")},
                 "cleaned": json.dumps(found["cleaned"]),
                 "damaged": json.dumps(found["damaged"]),
-                "removed_path": self._removed(song_id, stem) if self._is_cleaned(song_id, stem) else None,
+                "removed_path": removed.get((song_id, stem)),
             }
             for (song_id, stem), found in sorted(self.done.items())
         ]
@@ -548,8 +557,24 @@ class _Ear:
 _WITNESSES = {"stem": ("stem",), "voice": ("voice",), "either": ("stem", "voice"), "none": ()}
 
 
-def _voices(separator: Separator, names: tuple[str, ...] | None) -> list[int]:
-    """The numbers of the separator's sources that are voices."""
+def voices_of(separator: Separator, names: Sequence[str] | None) -> list[int]:
+    """The numbers of a separator's sources that are voices.
+
+    Parameters
+    ----------
+    separator : Separator
+    names : sequence of str, optional
+        What they are called; by default they are known by their names (vocals, speech, dialogue ...).
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    RecipeError
+        The separator has no such source, or none that is called like a voice.
+    """
     sources = separator.sources
     for name in names or ():
         if name not in sources:

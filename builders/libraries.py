@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from augment.recipe import MixRecipe, load_mix
-from builders.clean import CleanBuilder
+from builders.clean import CleanBuilder, voices_of
 from builders.imports import ImportBuilder, find_songs, first_songs, require_apart
-from builders.mixtures import MixtureBuilder
+from builders.mixtures import MixtureBuilder, require_kind
 from builders.recipe import (
     CleanRecipe,
     ImportRecipe,
@@ -153,9 +153,12 @@ class LibrariesBuilder:
                         f"{', '.join(stems)}"
                     )
             separator = self._separator(self.recipe.clean.separator)
+            voices_of(separator, self.recipe.clean.voices)
         for name, mixed in self.recipe.mixtures.items():
             with _named(f"mixtures '{name}'"):
-                _require_sources(self._mix(mixed), mixed, held)
+                mix = self._mix(mixed)
+                require_kind("cinematic", mix)
+                _require_sources(mix, mixed, held)
         return libraries, separator
 
     def build(self) -> Libraries:

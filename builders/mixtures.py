@@ -132,7 +132,7 @@ class _Run(Run):
 
     def __init__(self, builder: MixtureBuilder, corpora: Mapping[str, Corpus]) -> None:
         mix = builder.mix if isinstance(builder.mix, MixRecipe) else load_mix(builder.mix)
-        _require_kind(builder.kind, mix)
+        require_kind(builder.kind, mix)
         self.mix = mix
         self.recipe = builder.recipe
         self.corpora = corpora
@@ -203,7 +203,19 @@ class _Run(Run):
         )
 
 
-def _require_kind(kind: str, mix: MixRecipe) -> None:
+def require_kind(kind: str, mix: MixRecipe) -> None:
+    """Refuse a recipe that a set of mixtures cannot be made of.
+
+    Parameters
+    ----------
+    kind : {'cinematic', 'universal'}
+    mix : MixRecipe
+
+    Raises
+    ------
+    RecipeError
+        It has other targets than a cinematic set, or wants a separator.
+    """
     cinematic = {"dialogue", "speech", "music", "effects"}
     if kind == "cinematic" and not set(mix.targets) <= cinematic:
         raise RecipeError(

@@ -21,6 +21,7 @@ from manifests.errors import AudioError, BuildError, RecipeError, StemloomError
 from manifests.imports.songs import FoundSong
 from manifests.recipes import make_recipe
 from manifests.tables import read_table
+from separators.baselines import CentreExtraction
 from tests.builders.small_catalog import contents
 from tests.manifests.imports.small_libraries import write_fma, write_fsd50k, write_librispeech, write_sound
 from tests.synthesis import song
@@ -38,6 +39,13 @@ MIX = {
         "background": {"target": "effects", "stems": ["background", "effects"]},
     },
 }
+
+
+def centre(what: str) -> CentreExtraction:
+    """Any separator with voices: none is asked for anything."""
+    return CentreExtraction()
+
+
 RECIPE: dict[str, Any] = {
     "libraries": {
         "speech": {"layout": "librispeech", "folder": "LibriSpeech"},
@@ -190,6 +198,12 @@ def changed(part: str, name: str, **fields: Any) -> dict[str, Any]:
             RecipeError,
             "no network 'voices' comes with",
         ),
+        (
+            {"clean": {"separator": "baseline:identity=a,b", "stems": ["music"]}},
+            RecipeError,
+            "gives a, b, no voice by its name",
+        ),
+        (changed("mixtures", "dnr", mix="umx"), RecipeError, "mixtures 'dnr': recipe: its targets are"),
         (changed("mixtures", "dnr", mix="lost.yaml"), RecipeError, "mixtures 'dnr': .*lost.yaml: cannot be read"),
         (
             changed("mixtures", "dnr", mix="dnr-v4"),
@@ -239,7 +253,7 @@ def test_a_build_does_not_lie_in_a_library(root: Path) -> None:
 def test_libraries_may_lie_in_one_folder(root: Path, tmp_path: Path) -> None:
     together = {name: {**each, "folder": "."} for name, each in RECIPE["libraries"].items()}
     apart, found = (
-        builder(root, tmp_path / "out", recipe=recipe(**changes), load=lambda what: what).plan()
+        builder(root, tmp_path / "out", recipe=recipe(**changes), load=centre).plan()
         for changes in ({}, {"libraries": together})
     )
     assert {name: (library.songs, library.left_out) for name, library in found.items()} == {
@@ -248,7 +262,7 @@ def test_libraries_may_lie_in_one_folder(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_plan_counts_what_is_there(root: Path, tmp_path: Path) -> None:
-    plan = builder(root, tmp_path / "out", load=lambda what: what).plan()
+    plan = builder(root, tmp_path / "out", load=centre).plan()
     assert plan["speech"].songs == {("speech", "train"): 3, ("speech", "validation"): 1, ("speech", "test"): 1}
     assert plan["effects"].songs[("background", "test")] == 1
     assert (plan["effects"].left_out, plan["music"].folder) == (2, root / "fma_medium")
@@ -289,6 +303,6 @@ def test_ready_recipes_have_the_numbers_of_their_papers() -> None:
 @pytest.mark.parametrize("name", ["dnr-v2", "dnr-v3"])
 def test_ready_recipes_fit_libraries_as_they_are_unpacked(root: Path, tmp_path: Path, name: str) -> None:
     loaded, _ = load_libraries(name)
-    plan = LibrariesBuilder(tmp_path / "out", loaded, root, load=lambda what: what).plan()
+    plan = LibrariesBuilder(tmp_path / "out", loaded, root, load=centre).plan()
     stems = pd.Series([stem for library in plan.values() for stem, _ in library.songs])
     assert set(stems) == {"speech", "music", "foreground", "background"}
