@@ -23,7 +23,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -250,32 +250,34 @@ class _Run(Run):
         content = content_id(path)
         work = {**self.settings, "separator": self.separator.identity, "name": f"{song_id}/{stem}"}
         key = cache_key("clean", CLEAN_VERSION, work, [content])
-        names = {"audio": self._audio(song_id, stem), "removed": self._removed(song_id, stem)}
-        before = self.cache.get(key)
-        if isinstance(before, dict) and before["sizes"] == self._sizes(before["sizes"]):
+        before: Any = self.cache.get(key)
+        if isinstance(before, dict) and before["sizes"] == self._sizes(before["files"].values()):
             return before
-        for name in names.values():
-            (self.out / name).unlink(missing_ok=True)
         measures: dict[str, float | None] = {}
+        names: dict[str, str] = {}
         with Spool(self.out) as spool:
             heard = hear_stem(path, self.separator, self.voices, spool)
             judged = self._judged(heard)
             if judged.verdict == "cleaned":
+                suffix, _ = self._format(heard.peak)
+                names = {folder: f"{folder}/{song_id}/{stem}.{suffix}" for folder in ("audio", "removed")}
                 judged, measures = self._written(path, spool, heard, judged, names)
-        if judged.verdict == "dropped":
-            for name in names.values():
-                (self.out / name).unlink(missing_ok=True)
         found: dict[str, Any] = {
             # spans as lists, as the cache gives them back
             **json.loads(json.dumps(dataclasses.asdict(judged))),
             "content_id": content,
             "measures": measures,
+            "files": names,
+            "sizes": self._sizes(names.values()),
         }
-        found["sizes"] = self._sizes(names.values())
         self.cache.put(key, found)
         return found
 
-    def _sizes(self, names: Any) -> dict[str, int]:
+    def _format(self, peak: float) -> tuple[str, int]:
+        """Suffix and depth of a file. What lossy files decode to may be beyond full scale, which floats hold."""
+        return (self.recipe.audio_format, self.recipe.bit_depth) if peak <= 1 else ("wav", 32)
+
+    def _sizes(self, names: Iterable[str]) -> dict[str, int]:
         paths = {name: self.out / name for name in names}
         return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
 
@@ -299,15 +301,10 @@ class _Run(Run):
         meter = StemMeter(info.sample_rate, info.channels)
         ear = _Ear(info.sample_rate, info.channels, heard.step_frames)
         position = 0
-        shape = (info.num_frames, info.sample_rate, info.channels, self.recipe.bit_depth)
+        shape = (info.num_frames, info.sample_rate, info.channels, self._format(heard.peak)[1])
         with contextlib.ExitStack() as stack:
             puts = {kind: stack.enter_context(encoding(self.out / name, *shape)) for kind, name in names.items()}
             for stem, voice in in_step([_finite(path), spool.blocks()]):
-                if (peak := float(np.abs(stem).max(initial=0))) > 1:
-                    raise AudioError(
-                        f"{path}: peak {peak:.6g} is beyond full scale, which files of {self.recipe.bit_depth} "
-                        "bits cannot hold; write the file again with less gain"
-                    )
                 _, removed = subtract(stem, voice, judged.cleaned, position, fade_frames)
                 # what is removed lies on the grid of the file, so that the two sum exactly
                 removed = quantise(removed, self.recipe.bit_depth)
@@ -334,45 +331,46 @@ class _Run(Run):
         stems = [stem for stem in self.corpus.song(song_id) if self._is_cleaned(song_id, stem)]
         if not stems:
             return
-        names = [self._removed(song_id, stem) for stem in stems]
+        names = [self.done[song_id, stem]["files"]["removed"] for stem in stems]
         path = self.corpus.path_of(row)
         info = probe(path)
-        meter = StemMeter(info.sample_rate, info.channels)
-        shape = (info.num_frames, info.sample_rate, info.channels, self.recipe.bit_depth)
-        with encoding(self.out / self._audio(song_id, MIXTURE), *shape) as put:
+
+        def cleaned() -> Iterator[Audio]:
             for mixture, *removed in in_step([_finite(path), *(blocks(self.out / name) for name in names)]):
-                cleaned = mixture - np.sum(removed, axis=0, dtype=np.float32)
-                put(cleaned)
-                meter.add(cleaned)
-        self.mixed[song_id] = _measures(meter, info.channels)
+                yield mixture - np.sum(removed, axis=0, dtype=np.float32)
+
+        meter = StemMeter(info.sample_rate, info.channels)
+        suffix, bit_depth = self._format(max(float(np.abs(block).max(initial=0)) for block in cleaned()))
+        name = f"audio/{song_id}/{MIXTURE}.{suffix}"
+        shape = (info.num_frames, info.sample_rate, info.channels, bit_depth)
+        with encoding(self.out / name, *shape) as put:
+            for block in cleaned():
+                put(block)
+                meter.add(block)
+        self.mixed[song_id] = {"measures": _measures(meter, info.channels), "files": {"audio": name}}
 
     def link(self) -> None:
         """The audio that stays as it is, beside what was cleaned; what no song has any more is removed."""
         kept = set()
         for number, song_id in enumerate(self.songs, 1):
             for stem, row in self.corpus.song(song_id).items():
-                if self._measured(song_id, stem) is None:
+                changed = self._changed(song_id, stem)
+                if changed is None:
                     kept.add(take_stem(self.corpus, row, self.out, link=self.recipe.audio == "link"))
                 else:
-                    kept |= {self._audio(song_id, stem), self._removed(song_id, stem)}
+                    kept |= set(changed["files"].values())
             self.progress("link", number, len(self.songs), 0)
         written = files_below(self.out, dict.fromkeys(("audio", "removed"), AUDIO_SUFFIXES))
         remove_stale(self.out, written, kept)
 
-    def _audio(self, song_id: str, stem: str) -> str:
-        return f"audio/{song_id}/{stem}.{self.recipe.audio_format}"
-
-    def _removed(self, song_id: str, stem: str) -> str:
-        return f"removed/{song_id}/{stem}.{self.recipe.audio_format}"
-
     def _is_cleaned(self, song_id: str, stem: str) -> bool:
         return self.done.get((song_id, stem), {}).get("verdict") == "cleaned"
 
-    def _measured(self, song_id: str, stem: str) -> dict[str, Any] | None:
-        """What a stem measures that is another than before; None of what stays as it is."""
+    def _changed(self, song_id: str, stem: str) -> dict[str, Any] | None:
+        """Files and measures of a stem that is another than before; None of what stays as it is."""
         if stem == MIXTURE:
             return self.mixed.get(song_id)
-        return self.done[song_id, stem]["measures"] if self._is_cleaned(song_id, stem) else None
+        return self.done[song_id, stem] if self._is_cleaned(song_id, stem) else None
 
     def write(self) -> None:
         """Tables, the stems table last: its existence means that the corpus is complete."""
@@ -381,9 +379,9 @@ class _Run(Run):
         for found in stems.astype(object).where(stems.notna(), None).to_dict("records"):
             row = {str(name): value for name, value in found.items()}
             song_id, stem = row["song_id"], row["stem"]
-            path, measures = own_path(row["root"], row["path"]), self._measured(song_id, stem)
-            if measures is not None:
-                path = self._audio(song_id, stem)
+            path, changed = own_path(row["root"], row["path"]), self._changed(song_id, stem)
+            if changed is not None:
+                path = changed["files"]["audio"]
                 parents = json.dumps([f"{song_id}/{stem}"], ensure_ascii=False)
                 row |= {
                     "provenance": "cleaned",
@@ -391,7 +389,7 @@ class _Run(Run):
                     "parents": row["parents"] or parents,
                     "content_id": content_id(self.out / path),
                     "audit": "unheard",
-                    **measures,
+                    **changed["measures"],
                 }
             rows.append(row | {"root": CORPUS_ROOT, "path": path})
         tables = {"stems": frame_of("stems", rows), "cleaned": self._cleaned_table()}
@@ -408,7 +406,6 @@ class _Run(Run):
 
     def _cleaned_table(self) -> pd.DataFrame:
         kept = set(self.songs)
-        removed = {work: self._removed(*work) for work in self.done if work[0] in kept and self._is_cleaned(*work)}
         rows = [
             {
                 "song_id": song_id,
@@ -416,7 +413,7 @@ class _Run(Run):
                 **{name: found[name] for name in ("verdict", "voice_db", "cleaned_fraction", "damaged_fraction")},
                 "cleaned": json.dumps(found["cleaned"]),
                 "damaged": json.dumps(found["damaged"]),
-                "removed_path": removed.get((song_id, stem)),
+                "removed_path": found["files"].get("removed") if song_id in kept else None,
             }
             for (song_id, stem), found in sorted(self.done.items())
         ]
@@ -469,6 +466,8 @@ class HeardStem:
         Probability of a voice in the `stem`, and in the estimate, `voice`.
     step_frames, num_frames : int
         Of a step, and in all.
+    peak : float
+        The highest of the stem and the estimate, of full scale.
     """
 
     voice: npt.NDArray[np.float64]
@@ -476,6 +475,7 @@ class HeardStem:
     chances: dict[str, npt.NDArray[np.float32]]
     step_frames: int
     num_frames: int
+    peak: float
 
 
 def hear_stem(path: Path, separator: Separator, voices: Sequence[int], spool: Spool) -> HeardStem:
@@ -506,7 +506,7 @@ def hear_stem(path: Path, separator: Separator, voices: Sequence[int], spool: Sp
     fitted = Resampled(separator, info.sample_rate, info.channels)
     heard, separated = forked(_finite(path), 2)
     estimate = (block[voices].sum(axis=0) for block in fitted.stream(separated))
-    num_frames = 0
+    num_frames, peak = 0, 0.0
     for stem, voice in in_step([heard, estimate]):
         if not np.isfinite(voice).all():
             raise AudioError(
@@ -517,12 +517,14 @@ def hear_stem(path: Path, separator: Separator, voices: Sequence[int], spool: Sp
         ears["voice"].add(voice)
         spool.put(voice)
         num_frames += stem.shape[1]
+        peak = max(peak, *(float(np.abs(block).max(initial=0)) for block in (stem, voice)))
     return HeardStem(
         ears["voice"].energies,
         ears["stem"].energies,
         {name: ear.probability() for name, ear in ears.items()},
         step_frames,
         num_frames,
+        peak,
     )
 
 

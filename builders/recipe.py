@@ -482,6 +482,7 @@ class CleanRecipe(BaseModel):
     """Of cleaned stems, and of what was removed."""
 
     bit_depth: Annotated[Literal[16, 24], BeforeValidator(_number_if_said)] = 24
+    """What is beyond full scale, as lossy files may be, is written as floats, in WAV."""
 
 
 class AnchorRecipe(BaseModel):

@@ -39,6 +39,9 @@ __all__ = ["NetworkSeparator", "Window", "overlap_add", "refuse_impossible", "se
 
 Window: TypeAlias = Literal["triangle", "hann", "flat"]
 
+# torch has an error of its own for CUDA alone; these are what CUDA, MPS and the CPU's allocator say
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
 log = logging.getLogger(__name__)
 
 # Raised whenever the same weights and settings come to give other audio.
@@ -299,7 +302,9 @@ class NetworkSeparator:
         try:
             with torch.inference_mode():
                 sources = self.network(torch.from_numpy(segments).to(self.device)).float().cpu().numpy()
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not any(words in str(error) for words in _OUT_OF_MEMORY):
+                raise
             if len(segments) == 1:
                 raise AudioError(
                     f"{self.name}: the memory of {self.device} does not hold a segment of "

@@ -1,4 +1,4 @@
-"""What a page about anchors shows besides: how many each label has, how sure they are, and how a few of them sound."""
+"""What a page about anchors shows besides: how many each label has, how sure they are, and a few to hear."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def labels(corpus: Corpus, clips: pd.DataFrame, kbps: float) -> tuple[list[Label
         How many labels there are besides.
     """
     named = clips[clips["label"].notna()]
-    groups = sorted(((str(label), rows) for label, rows in named.groupby("label")), key=lambda g: (-len(g[1]), g[0]))
+    groups = sorted(
+        ((str(label), rows) for label, rows in named.groupby("label")), key=lambda g: (-len(g[1]), g[0])
+    )
     shown = [_ends(rows) for _, rows in groups[:HEARD_LABELS]]
     heard = iter(threaded(lambda row: _heard(corpus, row, kbps), [row for rows in shown for row in rows]))
     excerpts = [tuple(next(heard) for _ in rows) for rows in shown]
@@ -86,7 +88,7 @@ def probabilities(clips: pd.DataFrame) -> Chart:
 
 def _ends(rows: pd.DataFrame) -> list[Row]:
     """The surest of some anchors, and the least sure."""
-    ordered = rows_of(rows.sort_values(["label_probability", "clip_id"], ascending=[False, True]))
+    ordered: list[Row] = [*rows_of(rows.sort_values(["label_probability", "clip_id"], ascending=[False, True]))]
     return [ordered[0], ordered[-1]] if len(ordered) > 1 else ordered
 
 

@@ -20,12 +20,13 @@ from builders.report.gallery import Picture, look, painted, threaded
 from builders.report.players import CLIP_S, loudest_start
 from builders.report.records import finite, part, rows_of, source_folder
 from builders.report.sections import Chart, chart
-from builders.report.songs import Stem, stem_of
+from builders.report.songs import Stem, stem_of, title_of
 from builders.report.words import clock, number, setting
 from curation.cleaning import FAINTEST_DB
 from curation.voice import STEP_S
 from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import StemloomError
+from manifests.tables import empty_table
 
 VERDICTS = ("kept", "cleaned", "dropped")
 COLOURS = {"kept": "--refused", "cleaned": "--chosen", "dropped": "--bad"}
@@ -75,9 +76,10 @@ class Portrait:
     """A stem with its pictures. Marks are paths in a box of 1000 x 100, by CSS variable of the colour."""
 
     choice: Choice
+    title: str
     pictures: tuple[Picture, ...]
     marks: tuple[tuple[str, str], ...]
-    duration_s: float
+    duration_s: float | None
     clip_start: float
     clip_width: float
     clip_words: str
@@ -102,14 +104,13 @@ def is_cleaned(run: Mapping[str, Any], corpus: Corpus) -> bool:
 def settings(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the recipe says, in words and units."""
     recipe = part(run, "recipe")
-    voices = recipe.get("voices")
     rows = [
         ("Stems that should have no voices", setting(recipe.get("stems"))),
-        ("Separator", f"{run.get('separator', '–')}, {_voices(voices)}"),
+        ("Separator", f"{run.get('separator', '–')}, {_voices(recipe.get('voices'))}"),
         ("A voice must be heard in", _WITNESSES.get(str(recipe.get("witness")), setting(recipe.get("witness")))),
     ]
-    values = {name: finite(recipe.get(name)) for name in _SAID}
-    return rows + [(title, say(value)) for name, (title, say) in _SAID.items() if (value := values[name]) is not None]
+    said = ((title, say, finite(recipe.get(name))) for name, (title, say) in _SAID.items())
+    return rows + [(title, say(value)) for title, say, value in said if value is not None]
 
 
 def verdicts(cleaned: pd.DataFrame) -> list[VerdictRow]:
@@ -210,9 +211,13 @@ def section(
     source = source_folder(corpus.folder)
     before = _opened(source)
     listening = Corpus(corpus.folder, {} if before is None else {_BEFORE: before.folder})
+    wanted = {choice.song_id for _, _, found in chosen for choice in found}
+    known = empty_table("tracks") if corpus.tracks is None else corpus.tracks
+    tracks = {row["track_id"]: row for row in rows_of(known[known["track_id"].isin(wanted)])}
 
     def portrait(choice: Choice) -> Portrait:
-        return _portrait(corpus, before, listening, choice, kbps)
+        title = title_of(tracks.get(choice.song_id, {}), choice.song_id)
+        return _portrait(corpus, before, listening, choice, title, kbps)
 
     return Section(
         settings(run),
@@ -233,10 +238,14 @@ def _opened(source: str | None) -> Corpus | None:
     return found
 
 
-def _portrait(corpus: Corpus, before: Corpus | None, listening: Corpus, choice: Choice, kbps: float) -> Portrait:
+def _portrait(
+    corpus: Corpus, before: Corpus | None, listening: Corpus, choice: Choice, title: str, kbps: float
+) -> Portrait:
     stems = list(_stems(corpus, before, choice))
+    if not stems:
+        return Portrait(choice, title, (), (), None, 0.0, 0.0, "")
     seen, errors = look(listening, stems)
-    row = stems[0].row if stems else {"num_frames": 1, "sample_rate": 1}
+    row = stems[0].row
     duration_s = row["num_frames"] / row["sample_rate"]
     clip_s = min(CLIP_S, duration_s)
     start_s, words = 0.0, "the beginning"
@@ -254,6 +263,7 @@ def _portrait(corpus: Corpus, before: Corpus | None, listening: Corpus, choice: 
     colours = {"before": "--mixture", "cleaned": "--chosen", "removed": "--vocals"}
     return Portrait(
         choice,
+        title,
         painted(listening, stems, {**colours, choice.stem: "--mixture"}, seen, errors, start_s, kbps),
         tuple(
             (colour, path)
@@ -320,8 +330,8 @@ def _lost(row: Mapping[str, Any]) -> float:
 
 def _some(rows: Sequence[Any], rng: np.random.Generator) -> list[Any]:
     """A few of them at random, in their order."""
-    picked = rng.choice(len(rows), min(AT_RANDOM, len(rows)), replace=False) if rows else []
-    return [rows[place] for place in sorted(picked)]
+    places = rng.permutation(len(rows))[:AT_RANDOM]
+    return [rows[place] for place in sorted(places.tolist())]
 
 
 def _heard_db(rows: pd.DataFrame) -> pd.Series[float]:
@@ -365,7 +375,7 @@ def _share(value: float) -> str:
 
 
 def _steps(value: float) -> str:
-    return f"{value:g} steps of {STEP_S:g} s"
+    return f"{value:g} step{'s' if value != 1 else ''} of {STEP_S:g} s"
 
 
 _WITNESSES = {
@@ -377,8 +387,11 @@ _WITNESSES = {
 _SAID: dict[str, tuple[str, Callable[[float], str]]] = {
     "voiced": ("A voice is heard", lambda value: f"from a probability of {value:g} on"),
     "certain": ("A part with a voice", lambda value: f"reaches a probability of {value:g} at least once"),
-    "faint_db": ("Voices are left in", lambda value: f"below {number(value, 0)} dB of the stem"),
-    "damaged_db": ("What is left is damaged", lambda value: f"where the voice is above {number(value, 0)} dB of the stem"),
+    "faint_db": ("Voices are left in", lambda value: f"below {number(value)} dB, relative to the stem"),
+    "damaged_db": (
+        "What is left is damaged",
+        lambda value: f"where the voice is above {number(value)} dB, relative to the stem",
+    ),
     "max_dropped": ("A stem is dropped", lambda value: f"with more than {_share(value)} of it damaged"),
     "pause_steps": ("Pauses are cleaned too", lambda value: f"up to {_steps(value)}"),
     "margin_steps": ("Around a voice are cleaned", _steps),

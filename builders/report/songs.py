@@ -81,7 +81,7 @@ def list_songs(corpus: Corpus, tracks: pd.DataFrame, pairs: pd.DataFrame) -> lis
         songs.append(
             Song(
                 song_id=song_id,
-                title=track.get("song_title") or track.get("title") or song_id,
+                title=title_of(track, song_id),
                 artist=known["artist"] or track.get("artist"),
                 genre=known["genre"] or track.get("genre"),
                 split=known["split"],
@@ -113,6 +113,11 @@ def ends(songs: Sequence[Song], num_others: int = 0) -> tuple[list[Song], list[S
     count = min(PICTURED, max(1, room // (2 * most)), -(-len(songs) // 2))
     best = list(songs[:count])
     return best, list(songs[max(count, len(songs) - count) :][::-1])
+
+
+def title_of(track: Row, song_id: str) -> str:
+    """What a song is called: as its row of the tracks table says, else by its id."""
+    return track.get("song_title") or track.get("title") or song_id
 
 
 def stem_of(name: str, row: Row) -> Stem:

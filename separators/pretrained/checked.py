@@ -89,6 +89,11 @@ class Checked(Around):
                     "the audio there, or at the separator"
                 )
             given += found.shape[2]
+            if given > taken:
+                raise AudioError(
+                    f"{self.name}: gives {given} frames and more for the first {taken} of the mixture; it must give "
+                    "as many"
+                )
             yield found.astype(np.float32, copy=False)
         # Whoever stops early has not taken all of it.
         for _ in mixture:
@@ -101,5 +106,6 @@ class Checked(Around):
             yield from self.separator.stream(blocks)
         except StemloomError:
             raise
-        except Exception as error:
+        # a program's main function, called as a separator, may end with sys.exit
+        except (Exception, SystemExit) as error:
             raise AudioError(f"{self.name}: raises {type(error).__name__}: {error}") from error

@@ -52,7 +52,10 @@ def test_other_precision_becomes_single() -> None:
         (lambda block: block[0], r"of the shape \(2, 100\)"),
         (lambda block: np.repeat(block, 2, axis=0), r"of the shape \(2, 2, 100\)"),
         (lambda block: block[..., :99], "gives 299 frames for a mixture of 300; it must give as many"),
-        (lambda block: np.repeat(block, 2, axis=2), "gives 400 frames for a mixture of 300"),
+        (
+            lambda block: np.repeat(block, 2, axis=2),
+            r"gives \d+ frames and more for the first \d+ of the mixture; it must give as many",
+        ),
         (lambda block: block["vocals"], "broken: raises IndexError"),
     ],
 )
