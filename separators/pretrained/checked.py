@@ -91,8 +91,8 @@ class Checked(Around):
             given += found.shape[2]
             if given > taken:
                 raise AudioError(
-                    f"{self.name}: gives {given} frames and more for the first {taken} of the mixture; it must give "
-                    "as many"
+                    f"{self.name}: gives {given} frames and more for the first {taken} of the mixture; it must "
+                    "give as many"
                 )
             yield found.astype(np.float32, copy=False)
         # Whoever stops early has not taken all of it.
