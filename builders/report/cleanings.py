@@ -390,7 +390,7 @@ _SAID: dict[str, tuple[str, Callable[[float], str]]] = {
     "faint_db": ("Voices are left in", lambda value: f"below {number(value)} dB, relative to the stem"),
     "damaged_db": (
         "What is left is damaged",
-        lambda value: f"where the voice is above {number(value)} dB, relative to the stem",
+        lambda value: f"where the voice is above {number(value)} dB, relative to the stem, or still heard after it",
     ),
     "max_dropped": ("A stem is dropped", lambda value: f"with more than {_share(value)} of it damaged"),
     "pause_steps": ("Pauses are cleaned too", lambda value: f"up to {_steps(value)}"),
