@@ -28,6 +28,7 @@ MAY_IMPORT = {
 }
 NO_ROOMS = {"tests", "notebooks", "benchmarks", "docs", "recipes"}
 CATCH_ALLS = {"utils.py", "util.py", "helpers.py", "helper.py", "common.py", "misc.py"}
+READY = {"augment": "umx", "training": "umx", "builders": "dnr-v2"}
 ROOMS = sorted(room for room in MAY_IMPORT if (ROOT / room).is_dir())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -171,7 +172,7 @@ def test_the_wheel_holds_the_packages_their_types_and_the_command(tmp_path: Path
     assert {f"{room}/{file}" for room in ROOMS for file in ("__init__.py", "py.typed")} <= names
     data = {path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.[njc]*[z2s]")}
     assert {"curation/voice.npz", "builders/report/templates/page.html.j2"} <= data <= names
-    assert {"augment/recipes/umx.yaml", "training/recipes/umx.yaml"} <= names
+    assert {f"{room}/recipes/{name}.yaml" for room, name in READY.items()} <= names
     assert [name for name in names if "__pycache__" in name] == []
     assert "stemloom = stemloom:main" in entry_points
 
