@@ -7,7 +7,8 @@ effects before they trained, and say that it helped a lot. Here a small U-Net le
 effects from five versions of the same recordings:
 
     clean           as they are
-    contaminated    a voice in each, for 0 to 60 % of its time, 0 to 20 dB below what it lies over
+    contaminated    voices in each, for 0 to 60 % of its time (`--share-of-time`), 0 to 20 dB below what they lie
+                    over (`--levels`)
     cleaned         by `stemloom clean`, all of it
     cut             the same, but where a voice is heard nothing is trained with
     both            cleaned, and only what is damaged is left out: what `stemloom clean` gives
@@ -42,10 +43,13 @@ from training.oracles import ideal_ratio_mask, scaled_identity
 
 STEMS = ("music", "effects")
 VOICES = ("speech", "vocals")
-LOWEST_DB, MOST_OF_TIME = -20.0, 0.6
 CONDITIONS = ("clean", "contaminated", "cleaned", "cut", "both")
-# what is heard at all is left out, and nothing is dropped for it
-CUT = {"faint_db": -60.0, "damaged_db": -59.9, "max_dropped": 1.0}
+LIMITS = {
+    "cleaned": {"max_dropped": 1.0},
+    # what is heard at all is left out, and nothing is dropped for it
+    "cut": {"faint_db": -60.0, "damaged_db": -59.9, "max_dropped": 1.0},
+    "both": {},
+}
 
 
 def main() -> None:
@@ -57,9 +61,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--mixtures", type=int, default=96, help="to test with")
+    parser.add_argument("--share-of-time", type=float, nargs=2, default=(0.0, 0.6), help="with voices, from and to")
+    parser.add_argument("--levels", type=float, nargs=2, default=(-20.0, 0.0), help="of voices, dB, from and to")
+    parser.add_argument("--conditions", nargs="+", default=CONDITIONS, choices=CONDITIONS)
     options = parser.parse_args()
     started = time.process_time()
-    corpora = versions(options.corpus, options.out, options.share, options.separator)
+    corpora = versions(options)
     cinema = studies.mix(studies.CINEMA)
     mixtures = studies.tested(cinema, options.corpus, options.mixtures, 4.0)
     results = {
@@ -70,14 +77,14 @@ def main() -> None:
             ],
             axis=1,
         )
-        for name in CONDITIONS
+        for name in options.conditions
     }
     for name, oracle in (("the mixture / 3", scaled_identity), ("ideal ratio mask", ideal_ratio_mask)):
         results[name] = studies.sdr_of_targets(
             lambda mixture, oracle=oracle: oracle(mixture.targets, mixture.mixture, studies.RATE), mixtures
         )[:, None]
-    pairs = [(name, "contaminated") for name in CONDITIONS if name != "contaminated"]
-    studies.write_study(options, started, results, pairs, ["", *described(options.out)])
+    pairs = [(name, "contaminated") for name in options.conditions if name != "contaminated"]
+    studies.write_study(options, started, results, pairs, ["", *described(options)])
 
 
 def learnt(corpora: list[Path], run: Path, steps: int, seed: int, mixtures: list[Mixture]) -> np.ndarray:
@@ -85,12 +92,13 @@ def learnt(corpora: list[Path], run: Path, steps: int, seed: int, mixtures: list
     return studies.sdr_of_targets(lambda mixture: separate(separator, mixture.mixture), mixtures)
 
 
-def versions(corpus: Path, out: Path, share: int, separator: str) -> dict[str, list[Path]]:
+def versions(options: argparse.Namespace) -> dict[str, list[Path]]:
     """The corpora of each condition: its music and effects, and what all have in common."""
+    corpus, out = options.corpus, options.out
     table = Corpus.open(corpus).stems
     is_trained = (table["split"] == "train") & table["stem"].isin(STEMS)
     rank = table.sort_values("song_id").groupby(["stem", "split"]).cumcount().reindex(table.index)
-    is_chosen = is_trained & ((table["stem"] != "music") | (rank % share == 0))
+    is_chosen = is_trained & ((table["stem"] != "music") | (rank % options.share == 0))
     shared, clean = out / "shared", out / "clean"
     for folder, rows in ((shared, ~is_trained & ~table["stem"].eq("vocals")), (clean, is_chosen)):
         if not (folder / "packed").is_dir():
@@ -102,34 +110,27 @@ def versions(corpus: Path, out: Path, share: int, separator: str) -> dict[str, l
             studies.packed(folder)
     contaminated = out / "contaminated"
     if not (contaminated / "packed").is_dir():
-        contaminate(Corpus.open(corpus), table[is_chosen].to_dict("records"), contaminated)
+        contaminate(Corpus.open(corpus), table[is_chosen].to_dict("records"), contaminated, options)
         studies.packed(contaminated)
-    built = {"clean": clean, "contaminated": contaminated}
-    loaded = load_separator(separator)
-    for name, limits in (("both", {}), ("cut", CUT)):
-        built[name] = out / name
-        if not (out / name / "packed").is_dir():
-            recipe = CleanRecipe(stems=STEMS, **limits)
+    loaded = load_separator(options.separator)
+    for name in options.conditions:
+        if name in LIMITS and not (out / name / "packed").is_dir():
+            recipe = CleanRecipe(stems=STEMS, **LIMITS[name])
             CleanBuilder(out / name, loaded, recipe, progress=say(name)).build(contaminated)
+            if name == "cleaned":  # all of each file
+                for path in (out / name).glob("clips.*"):
+                    path.unlink()
             studies.packed(out / name)
-    # the same files, and all of each
-    built["cleaned"] = out / "cleaned"
-    if not (out / "cleaned" / "packed").is_dir():
-        recipe = CleanRecipe(stems=STEMS, max_dropped=1.0)
-        CleanBuilder(out / "cleaned", loaded, recipe, progress=say("cleaned")).build(contaminated)
-        for path in (out / "cleaned").glob("clips.*"):
-            path.unlink()
-        studies.packed(out / "cleaned")
-    return {name: [built[name], shared] for name in CONDITIONS}
+    return {name: [out / name, shared] for name in options.conditions}
 
 
-def contaminate(corpus: Corpus, rows: list[dict], out: Path) -> None:
+def contaminate(corpus: Corpus, rows: list[dict], out: Path, options: argparse.Namespace) -> None:
     """Recordings with voices in them, and what was added to each in the tags."""
     voices = spoken(corpus, np.random.default_rng(0))
     for number, row in enumerate(rows):
         rng = np.random.default_rng((1, number))
         audio, rate = read(corpus.path_of(row))
-        share, level_db = rng.uniform(0, MOST_OF_TIME), rng.uniform(LOWEST_DB, 0)
+        share, level_db = rng.uniform(*options.share_of_time), rng.uniform(*options.levels)
         added = np.zeros_like(audio)
         position = 0
         while position < audio.shape[1]:
@@ -173,10 +174,12 @@ def rms(audio: Audio) -> float:
     return max(1e-6, float(np.sqrt(np.mean(audio**2, dtype=np.float64))))
 
 
-def described(out: Path) -> list[str]:
+def described(options: argparse.Namespace) -> list[str]:
     """What the cleanings did."""
-    rows = []
-    for name in ("both", "cut"):
+    out, rows = options.out, []
+    for name in options.conditions:
+        if name not in LIMITS:
+            continue
         corpus = Corpus.open(out / name)
         assert corpus.cleaned is not None
         counts = corpus.cleaned["verdict"].value_counts()

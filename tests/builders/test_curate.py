@@ -449,7 +449,7 @@ def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", [".", "inside"])
 def test_a_folder_in_the_source_is_refused(corpus: Corpus, place: str) -> None:
-    with pytest.raises(BuildError, match="apart"):
+    with pytest.raises(BuildError, match="choose a folder beside the corpus"):
         curate(corpus, corpus.folder / place)
 
 
