@@ -248,7 +248,9 @@ class _Run(Run):
         if not self.found:
             reasons = Counter(reject.reason for reject in self.rejects).most_common(5)
             listed = "; ".join(f"{count} {reason}" for reason, count in reasons)
-            raise BuildError(f"{self.corpus.folder}: no song is left ({listed}); loosen the limits")
+            first = next((reject.detail for reject in self.rejects if reject.reason == "not heard"), None)
+            fix = "loosen the limits" if first is None else f"the first that failed: {first}"
+            raise BuildError(f"{self.corpus.folder}: no song is left ({listed}); {fix}")
         self.rows = {song_id: row for song_id, row in self.rows.items() if song_id in self.found}
 
     def _hear(self, song_id: str, row: Mapping[str, Any], labels: tuple[int, ...]) -> None:

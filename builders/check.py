@@ -38,7 +38,14 @@ TOLERANCE = 1e-4
 _BLOCK_FRAMES = 1 << 17
 _MOST_PARENTS = 20
 _FIX = "run the same build command again"
+_COMMANDS = {
+    **{name: f"stemloom build {name}" for name in ("catalog", "cinematic", "universal")},
+    **{name: f"stemloom {name}" for name in ("curate", "import", "pack", "separate", "clean", "anchor")},
+}
 # Tables that a build of each kind writes besides `stems`, and the stems of each of its songs.
+_DERIVED = ("curate", "clean", "anchor")
+"""Builders that make a corpus of another one."""
+
 _TABLES = {
     "catalog": ("tracks", "pairs", "rejected"),
     "curate": ("clips", "rejected"),
@@ -107,7 +114,8 @@ def check_build(
     problems += _record_problems(build, records, tables)
     if "stems" in tables:
         problems += _row_problems(build, tables["stems"], wanted)
-        if builder != "import":  # the splits of a dataset are its authors' own: MUSDB18 shares artists among them
+        # the splits of a dataset are its authors' own (MUSDB18 shares artists among them), and stay so when cleaned
+        if builder not in ("import", "clean", "anchor"):
             problems += _artist_problems(build, tables["stems"])
         problems += _parent_problems(build, tables["stems"])
         if "pairs" in tables:
@@ -141,13 +149,13 @@ def require_finished(build: Path) -> None:
         When it is missing or holds no stems table, which a build writes last.
     """
     if not build.is_dir():
-        raise BuildError(f"{build}: is no folder; give the one that 'stemloom build' wrote to (its --out)")
+        raise BuildError(f"{build}: is no folder; give the one that a build wrote to (its --out)")
     if not any((build / f"stems.{format}").exists() for format in ("parquet", "jsonl")):
         known = any((build / name).exists() for name in ("recipe.json", "tracks.parquet", "tracks.jsonl"))
         fix = (
-            "its build has not finished: run the same 'stemloom build' command again, it resumes"
+            f"its build has not finished: {_again(build)}, it resumes"
             if known
-            else "give the folder that 'stemloom build' wrote to (its --out)"
+            else "give the folder that a build wrote to (its --out)"
         )
         raise BuildError(f"{build}: holds no stems table; {fix}")
 
@@ -173,14 +181,23 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BuildError(f"{path}: is missing; {_FIX}") from error
+        raise BuildError(f"{path}: is missing; {_again(path.parent)}") from error
     except OSError as error:
         raise BuildError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     except (ValueError, RecursionError) as error:
-        raise BuildError(f"{path}: is not JSON ({error}); remove it and {_FIX}") from error
+        raise BuildError(f"{path}: is not JSON ({error}); remove it and {_again(path.parent)}") from error
     if not isinstance(record, dict):
-        raise BuildError(f"{path}: holds {str(record)[:40]!r}, not an object; remove it and {_FIX}")
+        raise BuildError(f"{path}: holds {str(record)[:40]!r}, not an object; remove it and {_again(path.parent)}")
     return record
+
+
+def _again(build: Path) -> str:
+    """To run the command again that wrote to a folder: by its name, where `recipe.json` says what built it."""
+    try:
+        builder = json.loads((build / "recipe.json").read_text(encoding="utf-8"))["builder"]
+        return f"run the same '{_COMMANDS[builder]}' command again"
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):  # what is wrong with it is told elsewhere
+        return _FIX
 
 
 def _is_held(build: Path) -> bool:
@@ -261,8 +278,9 @@ def _record_problems(
         settings = records.get("recipe.json", {}).get(field)
         if settings is not None and field in run and run[field] != settings:
             yield f"{path}: field '{field}' is {_difference(run[field], settings)} in recipe.json; {_FIX}"
-    # a curation reads stems, and its tracks are those that they were made of
-    if "tracks" in tables and isinstance(run.get("inputs"), list) and run.get("builder") != "curate":
+    # what is made of another corpus reads stems, and its tracks are those that they were made of
+    is_derived = run.get("builder") in _DERIVED
+    if "tracks" in tables and isinstance(run.get("inputs"), list) and not is_derived:
         listed, found = {str(i) for i in run["inputs"]}, set(tables["tracks"]["track_id"])
         if listed != found:
             yield (

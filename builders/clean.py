@@ -51,6 +51,7 @@ from builders.scan import Reject
 from builders.stage import plain
 from curation.activity import LevelMeter
 from curation.cleaning import Cleaning, CleaningLimits, free_spans, judge_rest, judge_steps, subtract
+from curation.clips import touches
 from curation.defects import is_voice_stem
 from curation.measures import StemMeter
 from curation.voice import SAMPLE_RATE, STEP_S, voice_probability
@@ -240,6 +241,7 @@ class _Run(Run):
             listed = "; ".join(f"{count} {reason}" for reason, count in reasons)
             first = next((reject.detail for reject in self.rejects if reject.reason == "not cleaned"), None)
             fix = "loosen the limits" if first is None else f"the first that failed: {first}"
+            remove_stale(self.out, self._written_files(), ())
             raise BuildError(f"{self.corpus.folder}: no song is left ({listed}); {fix}")
 
     def _leave(self, song_id: str, stem: str, reason: str, detail: str) -> None:
@@ -275,7 +277,7 @@ class _Run(Run):
 
     def _format(self, peak: float) -> tuple[str, int]:
         """Suffix and depth of a file. What lossy files decode to may be beyond full scale, which floats hold."""
-        return (self.recipe.audio_format, self.recipe.bit_depth) if peak <= 1 else ("wav", 32)
+        return (self.recipe.audio_format, self.recipe.bit_depth) if peak < 1 else ("wav", 32)
 
     def _sizes(self, names: Iterable[str]) -> dict[str, int]:
         paths = {name: self.out / name for name in names}
@@ -360,8 +362,10 @@ class _Run(Run):
                 else:
                     kept |= set(changed["files"].values())
             self.progress("link", number, len(self.songs), 0)
-        written = files_below(self.out, dict.fromkeys(("audio", "removed"), AUDIO_SUFFIXES))
-        remove_stale(self.out, written, kept)
+        remove_stale(self.out, self._written_files(), kept)
+
+    def _written_files(self) -> list[str]:
+        return files_below(self.out, dict.fromkeys(("audio", "removed"), AUDIO_SUFFIXES))
 
     def _is_cleaned(self, song_id: str, stem: str) -> bool:
         return self.done.get((song_id, stem), {}).get("verdict") == "cleaned"
@@ -427,12 +431,7 @@ class _Run(Run):
                 damaged[song_id] += [(first, end) for first, end in found["damaged"]]
         clips = self.corpus.clips
         if clips is not None:
-            ends = clips["start_frame"] + clips["num_frames"]
-            touched = [
-                any(first < end and start < last for first, last in damaged.get(song_id, []))
-                for song_id, start, end in zip(clips["song_id"], clips["start_frame"], ends, strict=True)
-            ]
-            return clips[clips["song_id"].isin(self.songs) & ~np.array(touched, dtype=bool)]
+            return clips[clips["song_id"].isin(self.songs) & ~touches(clips, damaged)]
         if not any(damaged.values()):
             return None
         rows = []

@@ -38,7 +38,7 @@ from builders.selection import Selection, gate_report
 from builders.stage import Engine
 from curation.artists import artist_groups, merge_groups
 from curation.balance import checked_shares, choose_songs, song_weights
-from curation.clips import NO_GENRE, balanced_test_set, cut_clips
+from curation.clips import NO_GENRE, balanced_test_set, cut_clips, touches
 from curation.gates import apply_gates
 from curation.songs import songs_of
 from curation.splits import assign_splits
@@ -355,6 +355,7 @@ class _Curation(Selection):
                 spans = {
                     str(song_id): self.inspection(song_id).pure_spans(recipe.clip_s) for song_id in self.songs.index
                 }
+            damaged = _damaged_spans(self.corpus)
             clips = cut_clips(
                 self.songs.reset_index(drop=True),
                 length_s=recipe.clip_s,
@@ -366,6 +367,10 @@ class _Curation(Selection):
             )
             has_clips = self.songs.index.isin(clips["song_id"])
             self.facts["clips"] = {"in": len(clips), "songs_too_short": int((~has_clips).sum()), "dropped": {}}
+            touched = touches(clips, damaged)
+            if touched.any():
+                self.facts["clips"]["dropped"]["damaged, as a cleaning found"] = int(touched.sum())
+                clips = clips[~touched].reset_index(drop=True)
             measured = []
             for song_id, rows in clips.groupby("song_id", sort=False):
                 inspection = self.inspection(str(song_id))
@@ -375,7 +380,7 @@ class _Curation(Selection):
                 gated = apply_gates(clips, self.clip_gates)
                 self.facts["gates"] += [{**gate_report(report), "of": "clips"} for report in gated.reports]
                 reasons = Counter(json.loads(text)[0] for text in gated.reasons[~gated.kept])
-                self.facts["clips"]["dropped"] = dict(reasons)
+                self.facts["clips"]["dropped"] |= reasons
                 clips = clips[gated.kept]
             if recipe.test_clips is not None:
                 is_test = clips["split"] == "test"
@@ -427,6 +432,9 @@ class _Curation(Selection):
             if pairs is not None:
                 wanted |= set(tables["pairs"]["mixture_id"]) | set(tables["pairs"]["instrumental_id"])
             tables["tracks"] = tracks[tracks["track_id"].isin(wanted)]
+        if (cleaned := self.corpus.cleaned) is not None:  # what was removed stays where it is
+            is_left = cleaned["song_id"].isin(self.songs.index)
+            tables["cleaned"] = cleaned[is_left].assign(removed_path=None)
         self.hours["kept"] = self.num_hours()
         inputs = self.corpus.stems["content_id"].dropna().tolist()
         record = self.corpus.folder / "run.json"
@@ -449,6 +457,15 @@ class _Curation(Selection):
                 }
             )
         return pd.DataFrame(rows, index=stems.index, columns=["rms", "loudness_lufs", "active_fraction"])
+
+
+def _damaged_spans(corpus: Corpus) -> dict[str, list[tuple[int, int]]]:
+    """Where a cleaning has left what nothing is to be trained with, by song."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    if corpus.cleaned is not None:
+        for song_id, text in zip(corpus.cleaned["song_id"], corpus.cleaned["damaged"], strict=True):
+            found.setdefault(str(song_id), []).extend((start, end) for start, end in json.loads(text))
+    return found
 
 
 def _splits_of(name: str | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ The plans are those that `augment.dataset` streams: the same recipe, corpora, se
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -40,6 +41,8 @@ from manifests.loudness import SILENCE_LUFS, loudness_lufs
 from manifests.tables import TableFormat, empty_table, frame_of
 
 RENDER_VERSION = 1
+
+log = logging.getLogger(__name__)
 
 _FACTS = ("genre", "language", "tags", "transcript")
 
@@ -142,6 +145,13 @@ class _Run(Run):
         )
         engine = builder.engine or LocalEngine(builder.jobs, builder.recipe.max_item_s)
         super().__init__(builder.out, builder.kind, resolved, engine, builder.table_format, builder.progress)
+        splits = sorted({split for corpus in corpora.values() for split in corpus.stems["split"].dropna()})
+        if self.recipe.splits is None and len(splits) > 1:
+            log.warning(
+                "mixtures are drawn from the splits %s alike, and are in none; 'splits' instead of 'num' keeps "
+                "them apart",
+                ", ".join(splits),
+            )
         self.nums = dict(sorted((self.recipe.splits or {"": self.recipe.num}).items()))
         self.pools = {split: make_pool(mix.of_split(split), corpora) for split in self.nums}
         self.stems: list[dict[str, Any]] = []

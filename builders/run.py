@@ -99,19 +99,34 @@ class Run:
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         if path.exists():
             before = path.read_text(encoding="utf-8")
-            if before != text:
+            if before != text and not self._came_to_nothing(before):
                 raise BuildError(
                     f"{path}: {_first_difference(before, settings)}; use the same settings, or another --out folder"
                 )
-            return
+            if before == text:
+                return
         with replacing(path) as file:
             file.write(text.encode())
+
+    def _came_to_nothing(self, before: str) -> bool:
+        """Whether a run of this builder has begun here and made nothing: another recipe may follow."""
+        try:
+            found = json.loads(before)
+        except ValueError:
+            return False
+        if not isinstance(found, dict) or found.get("builder") != self.builder:
+            return False
+        kept = ("recipe.json", ".cache", ".lock", TEMPORARY_PREFIX)
+        others = [path for path in self.out.iterdir() if not path.name.startswith(kept)]
+        return all(path.is_dir() and not any(made.is_file() for made in path.rglob("*")) for path in others)
 
     def _claim_separator(self, path: Path, separator: Separator) -> None:
         name, now, identity = separator.name, separator.name, separator.identity
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            before = json.loads(path.read_text(encoding="utf-8"))
-            name, identity = before["separator"], before["separator_identity"]
+            text = path.read_text(encoding="utf-8")
+            if not self._came_to_nothing(text):
+                before = json.loads(text)
+                name, identity = before["separator"], before["separator_identity"]
         if identity != separator.identity:
             if name == now:
                 now = "that of other weights, or with another overlap, window or shifts"

@@ -53,6 +53,9 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 Span: TypeAlias = tuple[int, int]
 """The first frame, and the first behind the last."""
 
+# the highest sample of 16 bits, which 24 hold too: +1 itself is none
+_HIGHEST = np.float32(1 - 2**-15)
+
 FAINTEST_DB = -120.0
 """The ratio where there is no voice at all."""
 
@@ -277,7 +280,7 @@ def subtract(stem: Audio, voice: Audio, spans: Sequence[Span], start: int, fade_
         sample of the first is beyond full scale where the stem is not.
     """
     weight = _weight(spans, start, stem.shape[1], fade_frames)
-    most = np.maximum(np.float32(1), np.abs(stem))
+    most = np.maximum(_HIGHEST, np.abs(stem))
     cleaned = np.clip(stem - weight * voice, -most, most)
     return cleaned, stem - cleaned
 

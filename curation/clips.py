@@ -25,7 +25,15 @@ from curation.balance import unit_hash
 from curation.genres import OTHER, UNKNOWN
 from manifests.errors import RecipeError, TableError, did_you_mean
 
-__all__ = ["PerSong", "balanced_test_set", "clip_rms", "cut_clips", "salient_fraction", "voiced_fraction"]
+__all__ = [
+    "PerSong",
+    "balanced_test_set",
+    "clip_rms",
+    "cut_clips",
+    "salient_fraction",
+    "touches",
+    "voiced_fraction",
+]
 
 PerSong = Literal["all", "one"]
 
@@ -350,6 +358,29 @@ def balanced_test_set(
     turn = _ranks((group, song), (clip_lots,))
     place = _ranks((group,), (turn, song_lots))
     return clips.iloc[rows[place < wanted[group]]]
+
+
+def touches(clips: pd.DataFrame, spans: Mapping[str, Sequence[tuple[int, int]]]) -> npt.NDArray[np.bool_]:
+    """Which clips share a frame with a span of their song.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        With song_id, start_frame, num_frames.
+    spans : mapping of str to sequence of (first frame, first frame behind)
+
+    Returns
+    -------
+    np.ndarray of bool [shape=(clips,)]
+    """
+    ends = clips["start_frame"] + clips["num_frames"]
+    return np.array(
+        [
+            any(first < end and start < last for first, last in spans.get(song_id, ()))
+            for song_id, start, end in zip(clips["song_id"], clips["start_frame"], ends, strict=True)
+        ],
+        np.bool_,
+    )
 
 
 def _clip_ids(song_ids: Any, starts: Ints, lengths: Ints) -> Any:

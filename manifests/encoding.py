@@ -7,8 +7,11 @@ the library's version aside the same audio gives the same bytes. A file appears 
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO
 
 import numpy as np
@@ -134,26 +137,31 @@ def encoding(
     with replacing(path) as file:
         sink = _Sink(file)
         try:
-            with soundfile.SoundFile(
-                sink,
-                "w",
-                samplerate=sample_rate,
-                channels=channels,
-                subtype="FLOAT" if is_float else f"PCM_{bit_depth}",
-                format=_FORMATS[path.suffix.lower()],
-            ) as encoder:
-                start = 0
+            start = 0
 
-                def put(block: Audio) -> None:
-                    nonlocal start
-                    _refuse_beyond(path, block, start, np.inf if is_float else 1.0)
-                    if is_float:
-                        encoder.write(np.ascontiguousarray(block.T, dtype=np.float32))
-                    else:
-                        steps = _steps(block, bit_depth).T.astype(dtype)
-                        encoder.write(np.ascontiguousarray(np.left_shift(steps, shift)))
-                    start += block.shape[1]
+            def put(block: Audio) -> None:
+                nonlocal start
+                _refuse_beyond(path, block, start, np.inf if is_float else 1.0)
+                if is_float:
+                    frames = np.ascontiguousarray(block.T, dtype=np.float32)
+                else:
+                    steps = _steps(block, bit_depth).T.astype(dtype)
+                    frames = np.ascontiguousarray(np.left_shift(steps, shift))
+                with _undisturbed():
+                    encoder.write(frames)
+                start += block.shape[1]
 
+            with contextlib.ExitStack() as stack:
+                with _undisturbed():
+                    encoder = soundfile.SoundFile(
+                        sink,
+                        "w",
+                        samplerate=sample_rate,
+                        channels=channels,
+                        subtype="FLOAT" if is_float else f"PCM_{bit_depth}",
+                        format=_FORMATS[path.suffix.lower()],
+                    )
+                    stack.callback(_undisturbed()(encoder.close))
                 yield put
         except (soundfile.LibsndfileError, AssertionError) as error:
             # soundfile asserts that all frames were taken: on a full disk they are not
@@ -165,6 +173,23 @@ def encoding(
                 ) from error
         if sink.error is not None:
             raise sink.error
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait: libsndfile calls back from C, where a KeyboardInterrupt would be printed and lost."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    waiting: list[FrameType | None] = []
+    signal.signal(signal.SIGINT, lambda number, frame: waiting.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if waiting:
+        handler(signal.SIGINT, waiting[0])
 
 
 def _refuse_format(

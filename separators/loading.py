@@ -79,6 +79,8 @@ class LoadOptions:
         Whether weights that are addresses may be fetched.
     folder : Path
         That relative paths are relative to.
+    within : tuple of Path
+        The YAML files that this is a part of.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class LoadOptions:
     batch_size: int = 1
     allow_downloads: bool = False
     folder: Path = Path()
+    within: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         refuse_impossible(self.overlap, self.window, {"shifts": self.shifts, "batch_size": self.batch_size})
@@ -266,8 +269,11 @@ def _single(text: str, options: LoadOptions) -> Separator:
         path = options.folder / Path(text).expanduser()
         if not path.exists():
             raise RecipeError(f"{path}: there is no such file; give the path of a separator's YAML file")
+        if path.resolve() in options.within:
+            raise RecipeError(f"{path}: is a part of itself; name another separator in it")
         recipe = make_recipe(dict(read_mapping(path)), str(path), SeparatorRecipe)
-        return _of_recipe(recipe, replace(options, folder=path.parent))
+        inner = replace(options, folder=path.parent, within=(*options.within, path.resolve()))
+        return _of_recipe(recipe, inner)
     if text.endswith(".safetensors") and not colon:
         return _checkpoint(text, options)
     if colon:

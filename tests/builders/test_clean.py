@@ -11,7 +11,8 @@ import pytest
 
 from builders.check import check_build
 from builders.clean import CleanBuilder
-from builders.recipe import CleanRecipe
+from builders.curate import CurateBuilder
+from builders.recipe import CleanRecipe, CurateRecipe
 from manifests.audio import quantise, read
 from manifests.corpus import Corpus
 from manifests.errors import BuildError, RecipeError
@@ -215,3 +216,46 @@ def test_a_witness_that_hears_nothing_keeps_everything(tmp_path: Path, source: C
     )
     assert len(corpus.songs()) == 4
     assert "cleaned" not in set(corpus.stems["provenance"])
+
+
+class Inverse(Sides):
+    """Takes what is louder afterwards for the rest."""
+
+    def stream(self, blocks):
+        for block in blocks:
+            yield np.stack([-block / 2, block * 1.5])
+
+
+def test_parts_sum_to_the_bit_at_full_scale_too(tmp_path: Path) -> None:
+    parts = {"music": quantise(music(0, level=0.9)), "speech": quantise(music(3, level=0.01))}
+    source = write_corpus(tmp_path / "loud", [("a", parts)])
+    corpus = CleanBuilder(tmp_path / "clean", *clean(Inverse(asked=([],)), damaged_db=1.0)).build(source.folder)
+    cleaned = corpus.load(corpus.song("a")["music"])
+    removed, _ = read(tmp_path / "clean" / corpus.cleaned["removed_path"].iloc[0])
+    assert cleaned.max() == 1 - 2**-15, "nothing is at full scale"
+    np.testing.assert_array_equal(cleaned.astype(np.float64) + removed, source.load(source.song("a")["music"]))
+
+
+def test_what_came_to_nothing_may_be_tried_otherwise(tmp_path: Path) -> None:
+    ruined = write_corpus(tmp_path / "r", [("a", song(with_voice(music(0), 0, 9, level=0.2)))])
+    with pytest.raises(BuildError, match="loosen the limits"):
+        CleanBuilder(tmp_path / "clean", *clean()).build(ruined.folder)
+    corpus = CleanBuilder(tmp_path / "clean", *clean(max_dropped=1.0)).build(ruined.folder)
+    assert corpus.songs() == ["a"]
+    with pytest.raises(BuildError, match="max_dropped"):
+        CleanBuilder(tmp_path / "clean", *clean(max_dropped=0.9)).build(ruined.folder)
+
+
+def test_a_curation_cuts_no_clip_where_a_cleaning_found_damage(tmp_path: Path, source: Corpus) -> None:
+    CleanBuilder(tmp_path / "clean", *clean()).build(source.folder)
+    recipe = CurateRecipe(min_grade="D", clip_s=0.64, shares={"train": 1.0})
+    curated = CurateBuilder(tmp_path / "curated", recipe, jobs=0).build(tmp_path / "clean")
+    assert check_build(tmp_path / "clean") == []
+    assert check_build(tmp_path / "curated") == []
+    spans = curated.clips[curated.clips["song_id"] == "partly"]
+    assert len(spans)
+    assert not ((spans["start_frame"] < 8 * STEP) & (spans["start_frame"] + spans["num_frames"] > 6 * STEP)).any()
+    assert curated.cleaned["removed_path"].isna().all()
+    assert set(curated.cleaned["song_id"]) == set(curated.songs())
+    dropped = json.loads((tmp_path / "curated" / "run.json").read_text())["clips"]["dropped"]
+    assert dropped["damaged, as a cleaning found"] >= 1

@@ -1,12 +1,14 @@
 """Audio encoded block by block is what it is encoded whole, and a file is whole or not there."""
 
 import os
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from manifests.audio import quantise, read, write
-from manifests.encoding import encoding
+from manifests.encoding import _Sink, encoding
 from manifests.errors import AudioError, BuildError, RecipeError
 from tests.manifests.exports.small_corpus import RATE, files_of
 from tests.synthesis import pink_noise
@@ -80,3 +82,19 @@ def test_floats_are_kept_as_they_are(tmp_path):
     with pytest.raises(AudioError, match="frame 412"):
         encoded(tmp_path / "b.wav", audio, bit_depth=32)
     assert files_of(tmp_path) == ["a.wav"]
+
+
+def test_an_interrupt_waits_for_the_block_and_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A KeyboardInterrupt within libsndfile's callbacks would be printed, and the file go on."""
+    written = _Sink.write
+
+    def interrupted(sink: _Sink, data: bytes) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        return written(sink, data)
+
+    monkeypatch.setattr(_Sink, "write", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        encoded(tmp_path / "a.wav", *[np.zeros((1, 100), np.float32)] * 10, channels=1)
+    assert not (tmp_path / "a.wav").exists()
+    assert signal.getsignal(signal.SIGINT) is before

@@ -179,3 +179,10 @@ def test_separators_without_networks_load_without_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_a_file_that_is_a_part_of_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("ensemble: [{separator: b.yaml}, {separator: 'baseline:centre'}]\n")
+    (tmp_path / "b.yaml").write_text("separator: a.yaml\n")
+    with pytest.raises(RecipeError, match=r"a\.yaml: is a part of itself"):
+        load_separator(tmp_path / "a.yaml")
