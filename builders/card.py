@@ -33,7 +33,7 @@ from builders.croissant import croissant
 from builders.recipe import SINGLE_SOUNDS, CardRecipe
 from builders.report import sections, songs
 from builders.report.records import part
-from builders.report.words import number
+from builders.report.words import number, setting
 from curation.licenses import LicenseRow, license_table, unlicensed_songs
 from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import BuildError
@@ -57,6 +57,9 @@ _MADE = {
     "loose": "which took single sounds as they are.",
     "cinematic": "which drew speech, music and effects from corpora of them, and mixed them.",
     "universal": "which drew sounds from corpora of them, and mixed them.",
+    "clean": "which took voices out of the stems {stems} of a corpus, as the separator {model} heard them.",
+    "anchor": "which found where in the sounds of a corpus their labels are heard, by the tagger {model}: "
+    "each clip is such a place, an anchor.",
 }
 _SUMMARIES = {
     "catalog": "Mixtures, instrumentals and vocals for training audio source separation, derived from releases.",
@@ -64,6 +67,8 @@ _SUMMARIES = {
     "import": "Recorded stems for training audio source separation.",
     "cinematic": "Mixtures of speech, music and effects, with their stems, for cinematic audio source separation.",
     "universal": "Mixtures of sounds, with their stems, for audio source separation.",
+    "clean": "Stems for training audio source separation, with voices taken out of those that should have none.",
+    "anchor": "Sounds for training audio source separation, and where in each its label is heard.",
 }
 
 
@@ -208,7 +213,7 @@ def _body(
     listed = songs.list_songs(corpus, known["tracks"], known["pairs"])
     residuals = [song.residual_db for song in listed if song.residual_db is not None]
     genres, _ = sections.genres(run)
-    files = [(path.name, _HOLDS[name]) for name in tables if (path := find_table(build, name)) is not None]
+    files = [(path.name, holds) for name, holds in _HOLDS.items() if (path := find_table(build, name)) is not None]
     files += [
         (name, holds)
         for name, holds in _OTHER_FILES.items()
@@ -252,10 +257,12 @@ _HOLDS = {
     "mixtures": "a row for each source of each mixture: what it is, where, how loud, what happened to it",
     "tracks": "a row for each recording that the songs were made of: tags, version, loudness",
     "pairs": "how the recordings of each pair align",
+    "cleaned": "a row for each stem that was searched for voices: verdict, what was found, where it was cleaned",
     "rejected": "what was left out, with the reason",
 }
 _OTHER_FILES = {
     "audio/*": "the stems",
+    "removed/*": "what was taken out of each stem that was cleaned",
     "annotations/*": "the sources of each mixture as JAMS, in the layout of scaper",
     "curves/*": "levels, voice and residue of each song, second by second (numpy)",
     "run.json": "the recipe, versions, counts",
@@ -267,7 +274,9 @@ _OTHER_FILES = {
 def _made(run: Mapping[str, Any]) -> str:
     """What the builder did, to end a sentence with."""
     is_loose = run.get("builder") == "import" and part(run, "recipe").get("layout") in SINGLE_SOUNDS
-    return _MADE.get("loose" if is_loose else str(run.get("builder")), "from other corpora.")
+    made = _MADE.get("loose" if is_loose else str(run.get("builder")), "from other corpora.")
+    model = run.get("separator") or run.get("tagger") or "of its recipe"
+    return made.format(stems=setting(part(run, "recipe").get("stems")), model=model)
 
 
 def _warnings(corpus: Corpus, licenses: Sequence[LicenseRow]) -> list[str]:

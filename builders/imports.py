@@ -221,7 +221,7 @@ class _Run(Run):
                 ids[done.name] = {stem: tuple(each) for stem, each in done.product.value["ids"].items()}
         items: dict[str, _Item] = {}
         for path in sorted(ids):
-            song_id = song_id_of(ids[path])
+            song_id = song_id_of(songs[path], ids[path])
             if song_id in items:
                 detail = f"the same audio as {items[song_id].song.path}; remove one of them"
                 self.rejects.append(Reject(song_id, path, "hash", "duplicate", detail))
@@ -234,7 +234,7 @@ class _Run(Run):
         function = partial(_take_song, home=self.out, options=self.options)
         stage: Stage[_Item] = Stage("take", TAKE_VERSION, function, asdict(self.options))
         works = [Work(item.song.path, item, _content(item)) for item in items]
-        ids = {item.song.path: song_id_of(item.ids) for item in items}
+        ids = {item.song.path: song_id_of(item.song, item.ids) for item in items}
         stems, tracks = [], []
         for done in self.stage(stage, works, reject_stage="take", is_whole=partial(_is_whole, self.out)):
             if done.product is None:
@@ -287,7 +287,7 @@ def _content(item: _Item) -> tuple[str, ...]:
     """Everything that the rows of a song depend on besides the options."""
     files = [f"{stem} {' '.join(item.ids[stem])}" for stem in sorted(item.ids)]
     facts = [getattr(item.song, field.name) for field in fields(item.song) if field.name not in ("path", "stems")]
-    return (song_id_of(item.ids), *files, repr(facts))
+    return (song_id_of(item.song, item.ids), *files, repr(facts))
 
 
 def _is_whole(out: Path, value: dict[str, Any]) -> bool:

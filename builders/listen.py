@@ -2,14 +2,14 @@
 
 The mixtures are a static set (`builders.mixtures`); the page lies beside them, plays their files by relative paths,
 and shows each target's spectrogram with what it is made of: which stem of which song (its title and artist, or its
-file's name), where, how loud, and what happened to it on the way.
+file's name), the label of the clip that it was drawn from, where, how loud, and what happened to it on the way.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,6 +30,15 @@ from manifests.files import replacing
 from manifests.tables import read_table
 
 PAGE = "listen.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Anchor:
+    """A labelled clip: its place in frames of its song's files, its label with the probability in words."""
+
+    start_frame: int
+    num_frames: int
+    label: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,10 +130,11 @@ def write_examples(
     }
     plans = plans_of(mixtures)
     titles = _titles(folders)
+    anchors = _anchors(folders, {event.song_id for plan in plans for event in plan.events})
     examples = []
     for done, plan in enumerate(plans):
         progress("draw", done, len(plans), 0)
-        examples.append(_example(corpus, plan, levels.get(plan.mixture_id, []), mix.targets, titles))
+        examples.append(_example(corpus, plan, levels.get(plan.mixture_id, []), mix.targets, titles, anchors))
     progress("draw", len(plans), len(plans), 0)
     text = (
         environment()
@@ -156,8 +166,43 @@ def _titles(folders: Sequence[Path]) -> dict[str, str]:
     return known
 
 
+def _anchors(folders: Sequence[Path], songs: Collection[str]) -> dict[str, list[Anchor]]:
+    """The labelled clips of these songs, by song id."""
+    known: dict[str, list[Anchor]] = {}
+    columns = ["song_id", "start_frame", "num_frames", "label", "label_probability"]
+    for folder in folders:
+        clips = Corpus.open(folder).clips
+        if clips is None:
+            continue
+        labelled = clips.loc[clips["label"].notna() & clips["song_id"].isin(list(songs)), columns]
+        for song_id, start, num_frames, label, probability in labelled.itertuples(index=False, name=None):
+            chance = "" if pd.isna(probability) else f" ({probability:.2f})"
+            known.setdefault(str(song_id), []).append(Anchor(int(start), int(num_frames), f"{label}{chance}"))
+    return known
+
+
+def _label_of(event: Event, anchors: Sequence[Anchor]) -> str | None:
+    """The label of the clip that an event was drawn from: of those that hold its crop, one that starts as it does.
+
+    Where several do as well, all their labels, as the plan does not say which it was.
+    """
+    end = event.source_start_frame + event.num_frames
+    holding = [
+        anchor
+        for anchor in anchors
+        if anchor.start_frame <= event.source_start_frame and end <= anchor.start_frame + anchor.num_frames
+    ]
+    latest = max((anchor.start_frame for anchor in holding), default=0)
+    return " / ".join(sorted({anchor.label for anchor in holding if anchor.start_frame == latest})) or None
+
+
 def _example(
-    corpus: Corpus, plan: MixturePlan, levels: Sequence[float], targets: Sequence[str], titles: Mapping[str, str]
+    corpus: Corpus,
+    plan: MixturePlan,
+    levels: Sequence[float],
+    targets: Sequence[str],
+    titles: Mapping[str, str],
+    anchors: Mapping[str, Sequence[Anchor]],
 ) -> Example:
     stems = corpus.song(plan.mixture_id)
     colours = stem_colours(list(stems))
@@ -170,7 +215,7 @@ def _example(
     order = {stem: place for place, stem in enumerate((MIXTURE, *targets))}
     for stem, row in sorted(stems.items(), key=lambda item: order.get(item[0], len(order))):
         bars = [
-            _bar(event, level, inner, titles)
+            _bar(event, level, inner, titles, _label_of(event, anchors.get(event.song_id, ())))
             for event, level in zip(plan.events, levels, strict=True)
             if event.target == stem
         ]
@@ -190,12 +235,13 @@ def _scaled(gain_db: float | None) -> list[str]:
     return [f"{number(gain_db)} dB, to stay within full scale"] if is_changed else []
 
 
-def _bar(event: Event, level: float, inner_frames: int, titles: Mapping[str, str]) -> Bar:
+def _bar(event: Event, level: float, inner_frames: int, titles: Mapping[str, str], label: str | None) -> Bar:
     start_s = event.source_start_frame / event.source_rate
+    what = f"{event.stem} of {titles.get(event.song_id) or PurePosixPath(event.path).name}"
     return Bar(
         event.offset_frame / inner_frames,
         event.length_frames / inner_frames,
-        f"{event.stem} of {titles.get(event.song_id) or PurePosixPath(event.path).name}",
+        what if label is None else f"{label}, {what}",
         f"{event.path} from {number(start_s, 2)} s, {number(event.num_frames / event.source_rate, 2)} s",
         f"{number(event.gain_db)} dB" + ("" if level != level else f", {number(level)} LUFS"),
         tuple(_words(step) for step in event.transforms),

@@ -158,6 +158,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[st
             for name in columns:
                 if name not in header:
                     known = ", ".join(header) or "none"
+                    if ";" in known:
+                        raise RecipeError(f"{path}: its columns are set apart by ';' ({known}); use commas")
                     raise RecipeError(
                         f"{path}: has no column '{name}'{did_you_mean(name, header)}; its columns are {known}"
                     )

@@ -89,8 +89,9 @@ class Portrait:
 class Section:
     """What the page says about a cleaning; `missing` is the folder of the source where it is not there any more."""
 
-    settings: list[tuple[str, str]]
+    summary: str
     verdicts: list[VerdictRow]
+    settings: list[tuple[str, str]]
     charts: list[Chart]
     shown: list[tuple[str, str, list[Portrait]]]
     missing: str | None
@@ -130,6 +131,17 @@ def verdicts(cleaned: pd.DataFrame) -> list[VerdictRow]:
             )
         )
     return found
+
+
+def summary(cleaned: pd.DataFrame) -> str:
+    """How many stems have which verdict, in a sentence; empty where none was heard."""
+    if cleaned.empty:
+        return ""
+    kept, changed, dropped = (int((cleaned["verdict"] == verdict).sum()) for verdict in VERDICTS)
+    return (
+        f"{changed:,} of {len(cleaned):,} stems {_was(changed)} cleaned, "
+        f"{dropped:,} {_was(dropped)} dropped; {kept:,} stayed as {'it was' if kept == 1 else 'they were'}."
+    )
 
 
 def distributions(cleaned: pd.DataFrame) -> list[Chart]:
@@ -220,8 +232,9 @@ def section(
         return _portrait(corpus, before, listening, choice, title, kbps)
 
     return Section(
-        settings(run),
+        summary(corpus.cleaned),
         verdicts(corpus.cleaned),
+        settings(run),
         distributions(corpus.cleaned),
         [(heading, note, threaded(portrait, found)) for heading, note, found in chosen],
         source if before is None else None,
@@ -368,6 +381,10 @@ def _marked(spans: Sequence[Span], num_frames: int) -> str:
 
 def _voices(names: object) -> str:
     return f"its {setting(names)}" if names else "its sources that are voices by their names"
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _share(value: float) -> str:

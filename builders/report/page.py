@@ -7,6 +7,7 @@ drawn is made of numbers only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -56,9 +57,9 @@ def write_report(build: Path) -> Path:
     noun = "mixtures" if mixed else "songs"
     chosen = cleanings.choices(corpus) if cleanings.is_cleaned(run, corpus) else []
     num_others = sum(choice.num_pictures for _, _, found in chosen for choice in found)
-    ends = songs.ends(listed, num_others)
+    headings, ends = _pictured(listed, num_others, mixed)
     kbps = bit_rate(num_others + sum(len(song.stems) for side in ends for song in side))
-    best, worst = portraits(corpus, *(([*ends[0], *ends[1][::-1]], []) if mixed else ends), kbps)
+    pictured = portraits(corpus, *ends, kbps)
     anchored, more_labels = anchors.labels(corpus, clips, kbps) if anchors.is_anchored(run) else ([], 0)
     licenses = license_table(corpus.stems, tracks)
     genres, more_genres = sections.genres(run)
@@ -89,11 +90,7 @@ def write_report(build: Path) -> Path:
             licenses=licenses,
             unlicensed=unlicensed_songs(licenses),
             stem_key=sections.stem_key(corpus.stems),
-            charts=[
-                chart
-                for chart in sections.distributions(corpus, tracks, pairs, clips, listed, noun)
-                if not (mixed and chart.title.startswith("Residual"))
-            ],
+            charts=sections.distributions(corpus, tracks, pairs, clips, listed, noun),
             mixing=mixtures.sources(run),
             counts=mixtures.counts(run),
             shares=mixtures.shares(run),
@@ -106,11 +103,8 @@ def write_report(build: Path) -> Path:
             songs=listed,
             first_songs=listed if len(listed) <= shown else listed[: shown // 2],
             last_songs=[] if len(listed) <= shown else listed[-(shown // 2) :],
-            pictured=[
-                (heading, found)
-                for heading, found in (("Examples" if mixed else "Best", best), ("Worst", worst))
-                if found
-            ],
+            pictured=[(heading, found) for heading, found in zip(headings, pictured, strict=True) if found],
+            has_residuals=any(song.residual_db is not None for song in listed),
             has_pairs=len(pairs) > 0,
             refused=sections.refused(pairs),
             rejected=sections.rejected(rejected, tracks, run),
@@ -124,6 +118,18 @@ def write_report(build: Path) -> Path:
         # file names that are not UTF-8 reach us as lone surrogates
         file.write(text.encode("utf-8", "backslashreplace"))
     return path
+
+
+def _pictured(
+    listed: Sequence[songs.Song], num_others: int, mixed: bool
+) -> tuple[tuple[str, str], tuple[list[songs.Song], list[songs.Song]]]:
+    """Headings, and the songs that are pictured below each."""
+    best, worst = songs.ends(listed, num_others)
+    if mixed:
+        return ("Examples", ""), ([*best, *worst[::-1]], [])
+    if not songs.is_ranked(listed):
+        return ("Songs", ""), (songs.some(listed, num_others), [])
+    return ("Best", "Worst"), (best, worst)
 
 
 def environment() -> jinja2.Environment:

@@ -216,9 +216,10 @@ def distributions(
             chart("Confidence", "", "of all compared pairs", _by_status(pairs, pairs["confidence"])),
             chart("Bit error rate", "", "of fingerprints", _by_status(pairs, pairs["bit_error_rate"])),
         ]
-    residual_db = {"--chosen": [song.residual_db for song in songs if song.residual_db is not None]}
+    residuals = [song.residual_db for song in songs if song.residual_db is not None]
+    if residuals:
+        drawn.append(chart("Residual", "dB", "left in vocal-free frames, songs", {"--chosen": residuals}))
     drawn += [
-        chart("Residual", "dB", "left in vocal-free frames, songs", residual_db),
         chart("Duration", "s", f"of the {noun}", {"--chosen": [song.duration_s for song in songs]}),
         *_stem_levels(corpus.stems),
     ]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
+import numpy as np
 import pandas as pd
 
 from builders.report.records import rows_of
@@ -102,17 +103,32 @@ def _place(song: Song) -> tuple[object, ...]:
     return (song.grade or "Z", song.residual_db is None, song.residual_db or 0.0, song.song_id)
 
 
+def is_ranked(songs: Iterable[Song]) -> bool:
+    """Whether there is anything to tell good songs by."""
+    return any(song.grade is not None or song.residual_db is not None for song in songs)
+
+
 def ends(songs: Sequence[Song], num_others: int = 0) -> tuple[list[Song], list[Song]]:
     """The best songs and the worst, the worst of all first; none of them is in both lists.
 
     There are `PICTURED` at either end, or fewer: where there are not that many songs, and where songs have so many
     stems that there would be more than `PICTURED_STEMS` pictures, with the others that the page has.
     """
-    most = max((len(song.stems) for song in songs), default=1)
-    room = max(0, PICTURED_STEMS - num_others)
-    count = min(PICTURED, max(1, room // (2 * most)), -(-len(songs) // 2))
+    count = min(_room(songs, num_others), -(-len(songs) // 2))
     best = list(songs[:count])
     return best, list(songs[max(count, len(songs) - count) :][::-1])
+
+
+def some(songs: Sequence[Song], num_others: int = 0, seed: int = 0) -> list[Song]:
+    """A few songs at random, in their order: as many as `ends` has at either end."""
+    places = np.random.default_rng(seed).permutation(len(songs))[: _room(songs, num_others)]
+    return [songs[place] for place in sorted(places.tolist())]
+
+
+def _room(songs: Sequence[Song], num_others: int) -> int:
+    """How many songs of the page's pictures there is room for, twice."""
+    most = max((len(song.stems) for song in songs), default=1)
+    return min(PICTURED, max(1, max(0, PICTURED_STEMS - num_others) // (2 * most)))
 
 
 def title_of(track: Row, song_id: str) -> str:

@@ -10,12 +10,13 @@ where it is named after one. This reads what `manifests.exports.msst` writes as 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from manifests.audio import AUDIO_SUFFIXES
 from manifests.corpus import MIXTURE
-from manifests.downmix import split_speaker
+from manifests.downmix import LAYOUTS, split_speaker
 from manifests.errors import RecipeError
 from manifests.exports.songs import TEST, TRAIN, VALIDATION
 from manifests.imports.segments import Spans, in_segments, read_segments
@@ -23,6 +24,7 @@ from manifests.imports.songs import (
     FoundSong,
     NoSong,
     artist_and_title,
+    file_stem,
     folders_below,
     plain_text,
     require_songs_folder,
@@ -38,6 +40,11 @@ SPLITS: Mapping[str, str] = {
     "test": TEST,
 }
 """What folders name splits, and what corpora call them."""
+
+_SIDES = {"L": "R", "Ls": "Rs", "Lb": "Rb"}
+_PARTNERS: Mapping[str, str] = {**_SIDES, **{right: left for left, right in _SIDES.items()}}
+
+Files = TypeVar("Files", bound=Sequence[Path])
 
 
 def find_songs(
@@ -73,16 +80,29 @@ def find_songs(
     found : list of FoundSong
         By path.
     rejected : list of NoSong
+        Folders with several files of a stem, or without a loudspeaker's, or with a table that is wrong.
 
     Raises
     ------
     AudioError
         When there is no such folder.
     RecipeError
-        When it holds no audio.
+        When it holds no audio, or no stem that is wanted.
     """
     found, rejected = song_folders(folder, mixture, stems, rename=rename, speakers=speakers, segments=segments)
     if not found and not rejected:
+        called = _called(rename)
+        names = {
+            stem
+            for _, paths in _audio_below(folder)
+            for stem in _by_stem(paths, mixture, called, speakers and _is_by_speaker(paths))
+        }
+        if names:
+            there = ", ".join(sorted(names)[:20]) + (" ..." if len(names) > 20 else "")
+            raise RecipeError(
+                f"{folder}: none of the files found is a wanted stem: there are {there}, and asked for are "
+                f"{', '.join(stems or ())}; correct field 'stems' or 'rename'"
+            )
         raise RecipeError(
             f"{folder}: no folder in it holds audio files; give the one that holds the songs' folders"
         )
@@ -102,54 +122,83 @@ def song_folders(
     require_songs_folder(folder)
     found: list[FoundSong] = []
     rejected: list[NoSong] = []
-    called = {stem_name(old): stem_name(new) for old, new in (rename or {}).items()}
-    for place, names in folders_below(folder):
-        files = _stems_in(place, names, mixture, stems, called, speakers)
-        if not files:
-            continue
+    called = _called(rename)
+    for place, paths in _audio_below(folder):
+        by_speaker = speakers and _is_by_speaker(paths)
+        table = None if segments is None or not (place / segments).is_file() else place / segments
+        files = _by_stem(paths, mixture, called, by_speaker)
+        if table is None:  # else a file that is no wanted stem may hold some
+            files = _wanted(files, stems)
         relative = place.relative_to(folder)
         where = plain_text(relative.as_posix())
-        if several := [paths for paths in files.values() if not _is_one_stem(paths, speakers)]:
-            alike = ", ".join(plain_text(path.name) for path in several[0])
-            rejected.append(NoSong(where, "several files of a stem", f"{alike}; keep one of them"))
+        problem = next(filter(None, (_stem_problem(group, by_speaker) for group in files.values())), None)
+        if problem is not None:
+            rejected.append(NoSong(where, *problem))
             continue
         artist, title = artist_and_title(plain_text(place.resolve().name if place == folder else place.name))
         split = SPLITS.get(relative.parts[0].lower()) if len(relative.parts) > 1 else None
-        sources = {stem: tuple(paths) for stem, paths in files.items()}
+        sources = {stem: tuple(group) for stem, group in files.items()}
         spans: Spans = {}
-        if segments is not None and (place / segments).is_file():
+        if table is not None:
             try:
-                sources, spans = in_segments(sources, read_segments(place / segments), called)
+                sources, spans = in_segments(sources, read_segments(table), called, by_speaker=by_speaker)
             except RecipeError as error:
                 rejected.append(NoSong(where, "segments", str(error)))
                 continue
-        found.append(FoundSong(where, sources, artist=artist, title=title, split=split, spans=spans))
+            sources = _wanted(sources, stems)
+            spans = {key: span for key, span in spans.items() if key[0] in sources}
+        if sources:
+            found.append(FoundSong(where, sources, artist=artist, title=title, split=split, spans=spans))
     return sorted(found, key=lambda song: song.path), rejected
 
 
-def _stems_in(
-    place: Path,
-    names: Collection[str],
-    mixture: str,
-    stems: Collection[str] | None,
-    called: Mapping[str, str],
-    speakers: bool,
+def _called(rename: Mapping[str, str] | None) -> dict[str, str]:
+    return {stem_name(old): stem_name(new) for old, new in (rename or {}).items()}
+
+
+def _audio_below(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Folders that hold audio files, and these."""
+    for place, names in folders_below(folder):
+        if paths := [place / name for name in names if Path(name).suffix.lower() in AUDIO_SUFFIXES]:
+            yield place, paths
+
+
+def _is_by_speaker(paths: Sequence[Path]) -> bool:
+    """Whether some stem has a file for each loudspeaker: a file alone may end like that by chance, as 'Take.C'."""
+    counts = Counter(file_stem(path, by_speaker=True) for path in paths)
+    return any(counts[file_stem(path, by_speaker=True)] > 1 for path in paths if split_speaker(path.stem)[1])
+
+
+def _by_stem(
+    paths: Sequence[Path], mixture: str, called: Mapping[str, str], by_speaker: bool
 ) -> dict[str, list[Path]]:
-    """The audio files of a folder by the stems that they are wanted for."""
+    """Files by the stems that they are named after."""
     files: dict[str, list[Path]] = {}
-    paths = [place / name for name in names if Path(name).suffix.lower() in AUDIO_SUFFIXES]
-    bases = Counter(split_speaker(path.stem)[0] for path in paths)
     for path in paths:
-        base = split_speaker(path.stem)[0]
-        # a file of its own may end like that by chance: 'Take.C'
-        stem = stem_name(plain_text(base if speakers and bases[base] > 1 else path.stem))
+        stem = file_stem(path, by_speaker)
         stem = MIXTURE if stem == stem_name(mixture) else called.get(stem, stem)
-        if stem == MIXTURE or stems is None or stem in stems:
-            files.setdefault(stem, []).append(path)
+        files.setdefault(stem, []).append(path)
     return files
 
 
-def _is_one_stem(paths: Collection[Path], speakers: bool) -> bool:
-    """Whether there is one file, or one for each loudspeaker."""
+def _wanted(files: Mapping[str, Files], stems: Collection[str] | None) -> dict[str, Files]:
+    return {stem: group for stem, group in files.items() if stem == MIXTURE or stems is None or stem in stems}
+
+
+def _stem_problem(paths: Sequence[Path], by_speaker: bool) -> tuple[str, str] | None:
+    """Why files cannot be one stem: there should be one, or one for each loudspeaker; None if they can."""
     named = [split_speaker(path.stem)[1] for path in paths]
-    return len(named) == 1 or (speakers and None not in named and len(set(named)) == len(named))
+    is_apart = by_speaker and None not in named and len({file_stem(path, by_speaker=True) for path in paths}) == 1
+    if len(paths) > 1 and not (is_apart and len(set(named)) == len(named)):
+        alike = ", ".join(plain_text(path.name) for path in paths)
+        return "several files of a stem", f"{alike}; keep one of them"
+    if not is_apart:
+        return None
+    there = [speaker for speaker in LAYOUTS["7.1"] if speaker in named]
+    missing = [_PARTNERS[speaker] for speaker in there if _PARTNERS.get(speaker, speaker) not in there]
+    if there == ["LFE"]:
+        missing = ["L", "R"]
+    if not missing:
+        return None
+    name = plain_text(split_speaker(paths[0].stem)[0])
+    return "loudspeaker missing", f"{name} has {', '.join(there)} and no {', '.join(missing)}; put it back"

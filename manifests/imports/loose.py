@@ -14,6 +14,7 @@ nothing.
 from __future__ import annotations
 
 import csv
+import difflib
 import logging
 import unicodedata
 from collections.abc import Mapping
@@ -133,8 +134,8 @@ def read_metadata(path: Path) -> dict[str, dict[str, Any]]:
     Raises
     ------
     RecipeError
-        When the file cannot be read, has no column `path` or one that is not known, or names a path twice or not
-        at all.
+        When the file cannot be read, has no column `path` or one that is not known, names a path twice or not at
+        all, or misspells a split.
     """
     if not path.is_file():
         raise RecipeError(f"field 'metadata' is '{path}': there is no such file; correct the path")
@@ -158,6 +159,11 @@ def read_metadata(path: Path) -> dict[str, dict[str, Any]]:
                 key = _folded(PurePosixPath(row.pop("path")).as_posix())
                 if key in found:
                     raise RecipeError(f"{where}: path '{key}' stands in an earlier row too; keep one of them")
+                if (meant := _misspelt_split(row.get("split", ""))) is not None:
+                    raise RecipeError(
+                        f"{where}: split '{row['split']}' is not known (did you mean '{meant}'?); write that, or a "
+                        "name of your own that is less like it"
+                    )
                 found[key] = _fitted(row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RecipeError(f"{path}: cannot be read as CSV in UTF-8 ({error}); correct the file") from error
@@ -184,6 +190,17 @@ def _fitted(row: Mapping[str, str]) -> dict[str, Any]:
     if "split" in row:
         fitted["split"] = SPLITS.get(row["split"].lower(), row["split"])
     return fitted
+
+
+def _misspelt_split(name: str) -> str | None:
+    """The split that was meant; none for one that is known, or that somebody may call so."""
+    folded = name.lower()
+    if folded in SPLITS or not folded.isalpha():
+        return None
+    # the first letter is rarely wrong: 'eval', 'extra' and 'pretrain' are names of their own
+    known = [split for split in SPLITS if split[0] == folded[0]]
+    near = difflib.get_close_matches(folded, known, n=1, cutoff=0.75)
+    return near[0] if near else None
 
 
 def _guesses(relative: PurePath) -> dict[str, Any]:

@@ -6,8 +6,9 @@ A table beside the files, CSV in UTF-8 with a header, has a row for each part of
     MFX,0,12.5,music
     MFX,12.5,,effects
 
-`file` is its name, without suffix and without a loudspeaker's; an empty `end_s` is its end. A stem is the sum of
-all parts with its label; parts of a file that no row names are in none. Parts with one label may touch or overlap.
+`file` is its name, without a loudspeaker's where a downmix brings these together, and with or without its suffix;
+an empty `end_s` is its end. A stem is the sum of all parts with its label; parts of a file that no row names are in
+none. Parts with one label may touch or overlap.
 
 References
 ----------
@@ -19,23 +20,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from manifests.audio import AUDIO_SUFFIXES
 from manifests.corpus import MIXTURE
-from manifests.downmix import split_speaker
 from manifests.errors import RecipeError, did_you_mean
-from manifests.imports.songs import plain_text, stem_name
+from manifests.imports.songs import file_stem, stem_name
 from manifests.recipes import read_rows
 
 __all__ = ["COLUMNS", "Segment", "Spans", "in_segments", "read_segments"]
 
 COLUMNS = ("file", "start_s", "end_s", "label")
 
-Segment: TypeAlias = tuple[str, float, float]
-"""Label, start and end in seconds."""
-
 Spans: TypeAlias = dict[tuple[str, Path], tuple[tuple[float, float], ...]]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A row of a table.
+
+    Attributes
+    ----------
+    where : str
+        Table and line.
+    file : str
+        As it is written.
+    label : str
+        As `stem_name` has it.
+    start_s, end_s : float
+        An open end is infinite.
+    """
+
+    where: str
+    file: str
+    label: str
+    start_s: float
+    end_s: float
 
 
 def read_segments(path: Path) -> dict[str, list[Segment]]:
@@ -48,8 +70,8 @@ def read_segments(path: Path) -> dict[str, list[Segment]]:
 
     Returns
     -------
-    dict of str to list of (label, start in seconds, end in seconds)
-        By the file's name as `stem_name` has it; an open end is infinite.
+    dict of str to list of Segment
+        By the file's name, without an audio file's suffix, as `stem_name` has it.
 
     Raises
     ------
@@ -66,15 +88,19 @@ def read_segments(path: Path) -> dict[str, list[Segment]]:
         end_s = _seconds(row["end_s"], where, "end_s", math.inf)
         if not start_s < end_s:
             raise RecipeError(f"{where}: ends at {end_s:g} s and starts at {start_s:g} s; correct one of them")
-        found.setdefault(stem_name(row["file"]), []).append((stem_name(row["label"]), start_s, end_s))
-    for name, parts in found.items():
-        if any(label == MIXTURE for label, _, _ in parts):
-            raise RecipeError(f"{path}: a part of '{name}' is labelled '{MIXTURE}', which is the sum of stems")
+        part = Segment(where, row["file"], stem_name(row["label"]), start_s, end_s)
+        if part.label == MIXTURE:
+            raise RecipeError(f"{where}: a part is labelled '{row['label']}', which is the sum of stems; name one")
+        found.setdefault(_without_suffix(part.file), []).append(part)
     return found
 
 
 def in_segments(
-    files: Mapping[str, Sequence[Path]], segments: Mapping[str, Sequence[Segment]], called: Mapping[str, str]
+    files: Mapping[str, Sequence[Path]],
+    segments: Mapping[str, Sequence[Segment]],
+    called: Mapping[str, str],
+    *,
+    by_speaker: bool = False,
 ) -> tuple[dict[str, tuple[Path, ...]], Spans]:
     """Stems made of parts of files.
 
@@ -86,26 +112,33 @@ def in_segments(
         Of `read_segments`.
     called : mapping of str to str
         What labels are called instead.
+    by_speaker : bool
+        As for `songs.file_stem`.
 
     Returns
     -------
     stems : dict of str to tuple of Path
     spans : dict of (stem, path) to tuple of (float, float)
-        In seconds, in order and apart; of files without segments there is none.
+        In seconds, by their start; of files without segments there is none.
 
     Raises
     ------
     RecipeError
-        The table names a file that is not there.
+        The table names a file that is not there, or files of loudspeakers by one name.
     """
-    by_name: dict[str, str] = {}
-    for stem, paths in files.items():
-        for path in paths:
-            by_name |= {stem_name(plain_text(name)): stem for name in (split_speaker(path.stem)[0], path.stem)}
-    for name in segments:
-        if name not in by_name:
-            known = ", ".join(sorted(by_name))
-            raise RecipeError(f"there is no file '{name}'{did_you_mean(name, by_name)}: there are {known}")
+    by_name = {file_stem(path, by_speaker): stem for stem, paths in files.items() for path in paths}
+    for name, (first, *_) in segments.items():
+        if name in by_name:
+            continue
+        every = [path for paths in files.values() for path in paths]
+        apart = ", ".join(path.name for path in every if file_stem(path, by_speaker=True) == name)
+        if "," in apart:
+            raise RecipeError(
+                f"{first.where}: {first.file} has a file for each loudspeaker ({apart}); ask for a downmix"
+            )
+        known = ", ".join(sorted(by_name))
+        hint = did_you_mean(name, by_name)
+        raise RecipeError(f"{first.where}: there is no file '{first.file}'{hint}: there are {known}")
     labelled = {by_name[name]: parts for name, parts in segments.items()}
     stems: dict[str, tuple[Path, ...]] = {}
     spans: Spans = {}
@@ -114,12 +147,12 @@ def in_segments(
             stems[stem] = (*stems.get(stem, ()), *paths)
             continue
         parts: dict[str, list[tuple[float, float]]] = {}
-        for label, start, end in labelled[stem]:
-            parts.setdefault(called.get(label, label), []).append((start, end))
+        for part in labelled[stem]:
+            parts.setdefault(called.get(part.label, part.label), []).append((part.start_s, part.end_s))
         for name, of_name in parts.items():
             for path in paths:
                 stems[name] = (*stems.get(name, ()), path)
-                spans[name, path] = _joined(of_name)
+                spans[name, path] = tuple(sorted(of_name))
     return stems, spans
 
 
@@ -135,11 +168,6 @@ def _seconds(cell: str, where: str, column: str, otherwise: float) -> float:
     return value
 
 
-def _joined(parts: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    joined: list[tuple[float, float]] = []
-    for start, end in sorted(parts):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
-        else:
-            joined.append((start, end))
-    return tuple(joined)
+def _without_suffix(name: str) -> str:
+    suffix = Path(name).suffix
+    return stem_name(name.removesuffix(suffix) if suffix.lower() in AUDIO_SUFFIXES else name)

@@ -4,7 +4,7 @@ A song whose mixture is the sum of its stems is taken as it is, byte for byte. F
 is not possible: a mixture that is missing is made, a stem of several files is their sum, a mono stem of a stereo
 song is put on both channels, surround sound becomes stereo and other rates one where that is asked for, and where
 something passes full scale, one gain (`gain_db`) brings all of the song within it. The song's id is its mixture's
-content id, or that of its stems together where the mixture is made.
+content id, or that of its stems together where the mixture is made, with what is taken of each file if not all is.
 A sound that is alone in its song (`Options.alone`) is taken as it is, whatever its peak, and has no mixture; its
 content id is the song's. Levels are not measured here: their columns are null.
 """
@@ -16,6 +16,7 @@ import math
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ TOLERANCE = 9.9e-5
 16 bit differ by up to 2.5 steps, 7.6e-5. A check allows 1e-4: room for the rounding of what is encoded."""
 
 _FLAC_MAX_CHANNELS = 8
+_LATE_S = 0.1  # that a part may end after its file: people round
 _OF_THE_SONG = ("artist", "genre", "split", "language", "tags", "transcript")
 
 Ids: TypeAlias = Mapping[str, tuple[str, ...]]
@@ -54,8 +56,8 @@ class FoundSong:
     artist, title, genre, split, license, language, tags, transcript : str or None
         As far as known.
     spans : mapping of (str, Path) to tuple of (float, float)
-        By stem and file, the parts of the file that belong to the stem, in seconds, in order and apart; all of it
-        where there is no entry.
+        By stem and file, the parts of the file that belong to the stem, in seconds, by their start; they may touch
+        or overlap. All of it where there is no entry.
     """
 
     path: str
@@ -141,25 +143,35 @@ def content_ids(song: FoundSong, options: Options) -> dict[str, tuple[str, ...]]
     return {stem: tuple(content_id(path) for path in paths) for stem, paths in _wanted(song, options).items()}
 
 
-def song_id_of(ids: Ids) -> str:
+def song_id_of(song: FoundSong, ids: Ids) -> str:
     """A song's id: the content id of its mixture or its only file, or else one made of its stems.
 
     Parameters
     ----------
+    song : FoundSong
     ids : mapping of str to tuple of str
         From `content_ids`.
 
     Returns
     -------
     str
-        32 hexadecimal digits. Names of files do not matter, nor the order of the files of a stem.
+        32 hexadecimal digits. Names of files do not matter, nor the order of the files of a stem. Where only parts
+        of files are taken, these matter.
     """
-    if MIXTURE in ids:
-        return ids[MIXTURE][0]
-    every = [found for group in ids.values() for found in group]
-    if len(every) == 1:
-        return every[0]
-    lines = "".join(f"{stem} {' '.join(sorted(ids[stem]))}\n" for stem in sorted(ids))
+    if not song.spans:
+        if MIXTURE in ids:
+            return ids[MIXTURE][0]
+        every = [found for group in ids.values() for found in group]
+        if len(every) == 1:
+            return every[0]
+    of_stem = {
+        stem: [
+            f"{found}{_joined(song.spans[stem, path]) if (stem, path) in song.spans else ''}"
+            for found, path in zip(ids[stem], song.stems[stem], strict=True)
+        ]
+        for stem in ids
+    }
+    lines = "".join(f"{stem} {' '.join(sorted(of_stem[stem]))}\n" for stem in sorted(ids))
     return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
 
 
@@ -193,9 +205,14 @@ def take_song(song: FoundSong, ids: Ids, home: Path, options: Options) -> TakenS
         detail = f"only {', '.join(stems) or 'nothing'}: a song is a mixture and its stems, or two stems and more"
         return NoSong(song.path, "no stems", detail)
     sounds = {
-        stem: tuple(Sound(path, probe(path), spans=song.spans.get((stem, path))) for path in stems[stem])
+        stem: tuple(
+            Sound(path, probe(path), spans=_joined(song.spans.get((stem, path), ())) or None)
+            for path in stems[stem]
+        )
         for stem in (*names, *(stems.keys() - names))
     }
+    if (outside := _span_problem(song, sounds)) is not None:
+        return NoSong(song.path, "segments", outside)
     every = [sound for group in sounds.values() for sound in group]
     if options.surround is not None:
         unknown = [sound for sound in every if options.surround.speakers(sound.info.channels) is None]
@@ -225,7 +242,7 @@ def take_song(song: FoundSong, ids: Ids, home: Path, options: Options) -> TakenS
     if not options.alone:
         sounds.setdefault(MIXTURE, tuple(sound for group in sounds.values() for sound in group))
     origins = {MIXTURE: tuple(each for group in ids.values() for each in group), **ids}
-    folder = home / "audio" / song_id_of(ids)
+    folder = home / "audio" / song_id_of(song, ids)
     placed = place(
         {folder / stem: sounds[stem] for stem in (MIXTURE, *names) if stem in sounds},
         shape,
@@ -259,14 +276,42 @@ def _wanted(song: FoundSong, options: Options) -> dict[str, tuple[Path, ...]]:
     return {stem: paths for stem, paths in song.stems.items() if stem != MIXTURE or not options.make_mixture}
 
 
+def _joined(spans: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """In order and apart."""
+    joined: list[tuple[float, float]] = []
+    for start_s, end_s in sorted(spans):
+        if joined and start_s <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end_s))
+        else:
+            joined.append((start_s, end_s))
+    return tuple(joined)
+
+
+def _span_problem(song: FoundSong, sounds: Mapping[str, Sequence[Sound]]) -> str | None:
+    """A part that its file does not have; None if there is none."""
+    for stem, group in sounds.items():
+        for sound in group:
+            length_s = sound.info.num_frames / sound.info.sample_rate
+            for start_s, end_s in song.spans.get((stem, sound.path), ()):
+                if start_s >= length_s or length_s + _LATE_S < end_s < math.inf:
+                    end = "its end" if math.isinf(end_s) else f"{end_s:.10g} s"
+                    return (
+                        f"{sound.path}: {stem} is from {start_s:.10g} s to {end}, and the file is {length_s:.3f} s "
+                        "long; correct the table"
+                    )
+    return None
+
+
 def _in_stereo(sounds: Mapping[str, tuple[Sound, ...]], surround: Surround) -> dict[str, tuple[Sound, ...]]:
     """A song's files with what becomes of their channels; as they are where nothing is surround sound."""
     placed = []
     for stem, group in sounds.items():
+        files = Counter(file_stem(sound.path, by_speaker=True) for sound in group)
         for sound in group:
             speakers = surround.speakers(sound.info.channels)
             assert speakers is not None, "checked before"
-            named = split_speaker(sound.path.stem)[1] if len(group) > 1 and len(speakers) == 1 else None
+            is_apart = len(speakers) == 1 and files[file_stem(sound.path, by_speaker=True)] > 1
+            named = split_speaker(sound.path.stem)[1] if is_apart else None
             placed.append((stem, sound, speakers if named is None else (named,)))
     if all(speakers in (LAYOUTS["mono"], LAYOUTS["stereo"]) for _, _, speakers in placed):
         return dict(sounds)
@@ -379,6 +424,11 @@ def stem_name(text: str) -> str:
     'lead_vocals'
     """
     return re.sub(r"\W+", "_", unicodedata.normalize("NFC", text).casefold()).strip("_") or "unnamed"
+
+
+def file_stem(path: Path, by_speaker: bool) -> str:
+    """The stem that a file is named after; `by_speaker`, without the loudspeaker's name at the end of its own."""
+    return stem_name(plain_text(split_speaker(path.stem)[0] if by_speaker else path.stem))
 
 
 def artist_and_title(name: str) -> tuple[str | None, str]:

@@ -14,11 +14,15 @@ import yaml
 
 import stemloom
 from builders.card import CARD, CROISSANT, cell, write_card
+from builders.clean import CleanBuilder
 from builders.recipe import CardRecipe
 from manifests.errors import BuildError
 from manifests.tables import TableFormat
 from tests.builders.small_build import edit, make_build
+from tests.builders.small_corpora import write_corpus
 from tests.builders.small_curated import make_curated
+from tests.builders.test_anchors import library, mine, sound
+from tests.builders.test_clean import clean, music, sides, song, with_voice
 
 HOSTILE = "\"'></b>|<script>alert(1)</script>\n# [x](javascript:alert(2)) ![](https://tracker.example) `---`"
 
@@ -49,6 +53,28 @@ def test_the_card_says_what_the_tables_say(tmp_path: Path) -> None:
     assert "[CC-BY-4.0](https://creativecommons.org/licenses/by/4.0/) | derived | 2 |" in text
     assert "pretet2019singing" in text
     assert "`clips.parquet`" in text
+
+
+def test_a_cleaned_corpus_says_which_stems_by_which_separator_and_where_what_was_removed_is(
+    tmp_path: Path,
+) -> None:
+    songs = [("pure", song(music(0))), ("tainted", song(with_voice(music(1), 3, 6, level=0.005)))]
+    source = write_corpus(tmp_path / "corpus", songs)
+    CleanBuilder(tmp_path / "clean", *clean(sides())).build(source.folder)
+    text = write_card(tmp_path / "clean").readme.read_text(encoding="utf-8")
+    assert "took voices out of the stems music of a corpus, as the separator sides heard them." in text
+    assert "with voices taken out of those that should have none." in text
+    assert "| `cleaned.parquet` | a row for each stem that was searched for voices" in text
+    assert "| `removed/*` | what was taken out of each stem" in text
+
+
+def test_a_corpus_of_anchors_says_what_its_clips_are_and_by_which_tagger(tmp_path: Path) -> None:
+    source = library(tmp_path / "corpus", {"one": (sound({"High tone": (2.0, 4.0)}), "High tone")})
+    text = write_card(mine(source, tmp_path / "anchors").folder).readme.read_text(encoding="utf-8")
+    assert "their labels are heard, by the tagger bands: each clip is such a place, an anchor." in text
+    assert "Sounds for training audio source separation, and where in each its label is heard." in text
+    assert "removed" not in text
+    assert "cleaned" not in text
 
 
 def test_songs_without_a_licence_are_said_first(tmp_path: Path) -> None:

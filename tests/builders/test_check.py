@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from builders import check as check_module
 from builders.check import check_build, require_finished
+from builders.recipe import RECIPES
 from manifests.audio import content_id, write
 from manifests.errors import BuildError
 from manifests.lock import BuildLock
@@ -79,6 +80,33 @@ def test_a_missing_folder_and_an_unfinished_build_are_errors_that_say_what_to_do
     (build / "stems.parquet").unlink()
     with pytest.raises(BuildError, match=r"holds no stems table; its build has not finished: run .* again"):
         require_finished(build)
+
+
+@pytest.mark.parametrize(
+    ("builder", "command"),
+    [
+        ("catalog", "'stemloom build catalog'"),
+        ("universal", "'stemloom build universal'"),
+        ("import", "'stemloom import'"),
+        ("curate", "'stemloom curate'"),
+        ("clean", "'stemloom clean'"),
+        ("anchor", "'stemloom anchor'"),
+        ("unheard of", "build"),
+        (["clean"], "build"),
+    ],
+)
+def test_a_stopped_build_is_told_the_command_that_began_it(build: Path, builder: Any, command: str) -> None:
+    change_json(build / "recipe.json", builder=builder)
+    (build / "run.json").unlink()
+    with pytest.raises(BuildError, match=rf"run\.json: is missing; run the same {command} command again"):
+        check_module.read_record(build / "run.json")
+    (build / "stems.parquet").unlink()
+    with pytest.raises(BuildError, match=rf"not finished: run the same {command} command again, it resumes"):
+        require_finished(build)
+
+
+def test_every_builder_that_keeps_a_recipe_has_a_command() -> None:
+    assert set(RECIPES) - set(check_module._COMMANDS) == {"export", "card"}  # these claim no folder
 
 
 def test_a_build_at_work_in_the_folder_is_waited_for(build: Path) -> None:
@@ -337,14 +365,17 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda build: edit(build, "pairs", lambda rows: rows[2].update(status="chosen", song_id="songX")),
         "pairs.parquet: chosen pair 'song0-inst1' has neither stems nor a row in 'rejected'; run the same build",
     ),
-    "no run.json": (lambda build: (build / "run.json").unlink(), "run.json: is missing; run the same build"),
+    "no run.json": (
+        lambda build: (build / "run.json").unlink(),
+        "run.json: is missing; run the same 'stemloom build catalog'",
+    ),
     "torn run.json": (
         lambda build: (build / "run.json").write_text('{"builder": "cat'),
         "run.json: is not JSON (Unterminated string",
     ),
     "run.json of another kind": (
         lambda build: (build / "run.json").write_text("[1, 2]"),
-        "run.json: holds '[1, 2]', not an object; remove it and run the same build",
+        "run.json: holds '[1, 2]', not an object; remove it and run the same 'stemloom build catalog'",
     ),
     "run.json without hours": (
         lambda build: change_json(build / "run.json", hours=7),

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
-from builders.listen import write_examples
+from augment.plan import Event
+from builders.listen import Anchor, _label_of, write_examples
 from manifests.corpus import Corpus
 from manifests.errors import BuildError, RecipeError
 from manifests.tables import frame_of, read_table, write_table
 from tests.builders.browser import CHROMIUM, Browser
 from tests.builders.report.test_page import HOSTILE, Page
-from tests.builders.small_mixtures import mix_recipe, plans_in, sound_corpus, sound_rows, split_corpus
+from tests.builders.small_mixtures import RATE, mix_recipe, plans_in, sound_corpus, sound_rows, split_corpus
 from tests.manifests.exports.small_corpus import files_of, write_tables
 
 
@@ -96,6 +99,42 @@ def test_songs_have_their_titles_where_a_tracks_table_knows_them(tmp_path: Path)
     shown = Page(write_examples(mix_recipe(sources=sources), folders, tmp_path / "out", num=1, jobs=0))
     titles = re.findall(r'<i style="left.*?title="(.*?)"', shown.source)
     assert titles == ["speech of speech.flac", "music of Rain by Band", "effects of bark 03.wav"]
+
+
+def test_labels_of_the_clips_that_sources_were_drawn_from_are_told(tmp_path: Path) -> None:
+    write_tables(tmp_path / "in", sound_rows(tmp_path / "in", "effects", 1))
+    clips = [("dog", 0, 1000, "Dog", 0.934), ("cat", 2000, 3000, "Cat <3", None), ("none", 5000, 1000, None, None)]
+    rows = [
+        {"clip_id": name, "song_id": "effects0", "start_frame": start, "num_frames": length}
+        | {"label": label, "label_probability": probability}
+        for name, start, length, label, probability in clips
+    ]
+    write_table(tmp_path / "in", "clips", frame_of("clips", rows))
+    sources = {"effects": {"stems": "effects", "within": "clips", "place": "scatter", "length_s": 0.1}}
+    out = tmp_path / "out"
+    shown = Page(write_examples(mix_recipe(sources=sources), [tmp_path / "in"], out, num=12, jobs=0))
+    labels = ["Dog (0.93), ", "Cat <3, ", ""]
+    wanted = [
+        f"{labels[np.searchsorted([2000, 5000], event.source_start_frame, 'right')]}effects of effects.flac: "
+        for plan in plans_in(out)
+        for event in plan.events
+    ]
+    assert set(wanted) == {f"{label}effects of effects.flac: " for label in labels}
+    items = [item.partition(": ")[0] + ": " for item in re.findall(r"<li><b>(.*?)</li>", shown.source)]
+    assert [html.unescape(item.replace("</b>", "")) for item in items] == wanted
+
+
+def test_a_crop_has_the_label_of_the_clip_that_holds_it() -> None:
+    clips = [Anchor(0, 4000, "A"), Anchor(1000, 2000, "B"), Anchor(1000, 4000, "C")]
+
+    def label(start: int, length: int) -> str | None:
+        event = Event("effects", "effects", "a", "effects", ".", "a.flac", start, length, RATE, 0, length)
+        return _label_of(event, clips)
+
+    assert label(0, 4000) == label(999, 100) == "A"
+    assert label(1000, 2000) == "B / C"  # the plan does not say which
+    assert label(1000, 4000) == "C"
+    assert label(4000, 1001) is None  # ends after every clip
 
 
 def test_every_stem_has_its_file_and_picture(page: Path) -> None:

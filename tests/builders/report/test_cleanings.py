@@ -81,6 +81,18 @@ def test_stems_are_counted_by_verdict(whole: Path) -> None:
     assert page.row("music") == ["music", "1", "2", "1", words.number(heard.median())]
 
 
+def test_what_was_found_is_a_sentence_before_the_table_of_stems_and_that_of_settings(whole: Path) -> None:
+    page = Page(whole / "report.html")
+    said = "2 of 4 stems were cleaned, 1 was dropped; 1 stayed as it was."
+    places = [page.text.index(words) for words in (said, "Voices, median dB", "Stems that should have no voices")]
+    assert places == sorted(places)
+    table = read_table(whole, "cleaned")
+    assert cleanings.summary(table[table["verdict"] == "kept"].iloc[[0, 0]]) == (
+        "0 of 2 stems were cleaned, 0 were dropped; 2 stayed as they were."
+    )
+    assert cleanings.summary(table.iloc[:0]) == ""
+
+
 def test_levels_and_damage_are_drawn_by_verdict(whole: Path) -> None:
     (level, share, damage) = cleanings.distributions(read_table(whole, "cleaned"))
     assert [found.title for found in (level, share, damage)] == ["Voice over stem, dB", "Cleaned, %", "Damaged, %"]

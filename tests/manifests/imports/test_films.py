@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from manifests.audio import Audio, quantise, write
 from manifests.corpus import Corpus
-from manifests.errors import AudioError
+from manifests.errors import AudioError, RecipeError
+from manifests.imports import folders
 from tests.manifests.imports.importing import import_corpus
 from tests.synthesis import pink_noise
 
@@ -206,7 +207,19 @@ def test_other_segments_are_taken_anew(tmp_path: Path) -> None:
         ("file,start_s,end_s,label\nMFX,nan,1,music\n", "start_s is 'nan'"),
         ("file,start_s,end_s,label\nMFX,a,1,music\n", "start_s is 'a'"),
         ("file,start_s,end_s,label\nMFX,0,1,mixture\n", "labelled 'mixture'"),
-        ("file,start_s,end_s,label\nMFY,0,1,music\n", "no file 'mfy' .did you mean 'mfx'"),
+        (
+            "file,start_s,end_s,label\nMFY,0,1,music\n",
+            r"segments\.csv: line 2: there is no file 'MFY' \(did you mean 'mfx'\?\): there are dx, mfx",
+        ),
+        ("file;start_s;end_s;label\nMFX;0;1;music\n", r"columns are set apart by ';' .*; use commas"),
+        (
+            "file,start_s,end_s,label\nMFX,1,,music\n",
+            r"MFX\.wav: music is from 1 s to its end, and the file is 0\.021",
+        ),
+        (
+            "file,start_s,end_s,label\nMFX,0,,music\nMFX,0,0.13,music\n",
+            r"music is from 0 s to 0\.13 s, .* 0\.021 s long",
+        ),
         ("", "its columns are none"),
     ],
 )
@@ -221,3 +234,108 @@ def test_wrong_segments_cost_their_song(tmp_path: Path, text: str, message: str)
     (row,) = corpus.rejected.to_dict("records")
     assert (row["path"], row["reason"]) == ("bad", "segments")
     assert re.search(message, row["detail"])
+
+
+def test_people_round_the_end_of_a_file(tmp_path: Path) -> None:
+    for seed, stem in enumerate(("MFX", "DX")):
+        write(tmp_path / "f" / "x" / f"{stem}.wav", pink_noise(np.random.default_rng(seed), 2, 1000), RATE, 24)
+    (tmp_path / "f" / "x" / "segments.csv").write_text("file,start_s,end_s,label\nMFX.WAV,0,0.12,music\n")
+    corpus = import_corpus("folders", tmp_path / "f", tmp_path / "out", segments="segments.csv")
+    assert list(corpus.song(corpus.songs()[0])) == ["mixture", "dx", "music"]
+
+
+def write_files(folder: Path, *names: str) -> Path:
+    for seed, name in enumerate(names):
+        write(folder / f"{name}.wav", quantise(pink_noise(np.random.default_rng(seed), 1, 1000)), RATE, 24)
+    return folder
+
+
+def test_a_table_names_loudspeakers_files_together_only_for_a_downmix(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "f" / "x", "MFX.L", "MFX.R", "DX.C")
+    (folder / "segments.csv").write_text("file,start_s,end_s,label\nMFX,0,0.01,music\nDX,0.01,,speech\n")
+    with pytest.raises(
+        AudioError, match=r"line 2: MFX has a file for each loudspeaker \(MFX\.L\.wav, .*; ask for a d"
+    ):
+        import_corpus("folders", tmp_path / "f", tmp_path / "no", segments="segments.csv")
+    ((song,), _) = folders.find_songs(tmp_path / "f", speakers=True, segments="segments.csv")
+    assert {stem: [path.stem for path in paths] for stem, paths in song.stems.items()} == {
+        "speech": ["DX.C"],
+        "music": ["MFX.L", "MFX.R"],
+    }
+    assert {(stem, path.stem): spans for (stem, path), spans in song.spans.items()} == {
+        ("speech", "DX.C"): ((0.01, np.inf),),
+        ("music", "MFX.L"): ((0, 0.01),),
+        ("music", "MFX.R"): ((0, 0.01),),
+    }
+    (folder / "segments.csv").write_text("file,start_s,end_s,label\nMFX.L,0,0.01,music\n")
+    ((song,), _) = folders.find_songs(tmp_path / "f", segments="segments.csv")
+    assert sorted(song.stems) == ["dx_c", "mfx_r", "music"]
+    (_, (rejected,)) = folders.find_songs(tmp_path / "f", speakers=True, segments="segments.csv")
+    assert "no file 'MFX.L' (did you mean 'mfx'?): there are dx, mfx" in rejected.detail
+
+
+@pytest.mark.parametrize(
+    ("names", "detail"),
+    [
+        (("MFX.L", "MFX.C", "DX.L", "DX.R"), "MFX has L, C and no R"),
+        (("MFX.L", "MFX.C", "DX"), "MFX has L, C and no R"),
+        (("MFX.L", "DX.L", "DX.R"), "MFX has L and no R"),
+        (("M.L", "M.R", "M.Rs", "M.Lsr", "DX"), "M has L, R, Lb, Rs and no Rb, Ls"),
+        (("FX.LFE", "DX.L", "DX.R"), "FX has LFE and no L, R"),
+    ],
+)
+def test_a_missing_loudspeaker_costs_the_song(tmp_path: Path, names: tuple[str, ...], detail: str) -> None:
+    write_files(tmp_path / "f" / "bad", *names)
+    write_files(tmp_path / "f" / "good", "MFX.L", "MFX.R", "DX.C")
+    ((song,), (rejected,)) = folders.find_songs(tmp_path / "f", speakers=True)
+    assert (song.path, sorted(song.stems)) == ("good", ["dx", "mfx"])
+    assert (rejected.path, rejected.reason) == ("bad", "loudspeaker missing")
+    assert rejected.detail == f"{detail}; put it back"
+
+
+def test_a_name_may_end_like_a_loudspeaker_by_chance(tmp_path: Path) -> None:
+    write_files(tmp_path / "f" / "x", "Take.C", "Song L", "DX")
+    ((song,), _) = folders.find_songs(tmp_path / "f", speakers=True)
+    assert sorted(song.stems) == ["dx", "song_l", "take_c"]
+
+
+def test_such_a_name_is_no_side_of_a_sum(tmp_path: Path) -> None:
+    """Mono files that a table puts into one stem are each the centre, whatever their names end with."""
+    folder = write_files(tmp_path / "f" / "x", "Song L", "Keys")
+    write(folder / "DX.wav", np.zeros((6, 1000), np.float32), RATE, 24)
+    (folder / "segments.csv").write_text("file,start_s,end_s,label\nSong L,0,,music\nKeys,0,,music\n")
+    corpus = import_corpus("folders", tmp_path / "f", tmp_path / "out", segments="segments.csv", downmix="itu")
+    music = load(corpus, corpus.songs()[0])["music"]
+    assert music.any()
+    np.testing.assert_array_equal(music[0], music[1])
+
+
+def test_stems_of_two_names_are_not_one_of_loudspeakers(tmp_path: Path) -> None:
+    write_files(tmp_path / "f" / "x", "dx.L", "dx.R", "dia.C", "mx")
+    _, (rejected,) = folders.find_songs(tmp_path / "f", speakers=True, rename={"dx": "speech", "dia": "speech"})
+    assert rejected.reason == "several files of a stem"
+
+
+def test_no_wanted_stem_is_an_error_that_says_what_there_is(tmp_path: Path) -> None:
+    write_files(tmp_path / "f" / "x", "DX", "FX")
+    with pytest.raises(RecipeError, match=r"wanted stem: there are dialogue, fx, and asked for are dx, music;"):
+        import_corpus("folders", tmp_path / "f", tmp_path / "out", stems=["dx", "music"], rename={"dx": "dialogue"})
+
+
+def test_stems_that_are_wanted_may_be_in_files_that_are_none(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "f" / "x", "MFX", "DX", "FX")
+    (folder / "segments.csv").write_text("file,start_s,end_s,label\nMFX,0,0.01,music\nMFX,0.01,,effects\n")
+    ((song,), _) = folders.find_songs(tmp_path / "f", stems=["music", "dx"], segments="segments.csv")
+    assert sorted(song.stems) == ["dx", "music"]
+    assert {stem for stem, _ in song.spans} == {"music"}
+
+
+def test_other_segments_of_the_same_files_are_another_song(tmp_path: Path) -> None:
+    rows = {"a": "MFX,0,0.01,music", "b": "MFX,0,0.015,music", "c": "MFX,0,0.005,music\nMFX,0.005,0.01,music"}
+    for name, row in rows.items():
+        folder = write_files(tmp_path / "f" / name, "MFX", "DX")
+        (folder / "segments.csv").write_text(f"file,start_s,end_s,label\n{row}\n")
+    corpus = import_corpus("folders", tmp_path / "f", tmp_path / "out", segments="segments.csv")
+    assert sorted(corpus.tracks["title"]) == ["a", "b"]
+    (row,) = corpus.rejected.to_dict("records")
+    assert (row["path"], row["reason"]) == ("c", "duplicate")

@@ -214,6 +214,24 @@ def test_a_table_that_is_not_right_is_told_with_its_fault(tmp_path, lines, said)
         loose.find_songs(library, metadata=table)
 
 
+@pytest.mark.parametrize(
+    ("split", "meant"), [("trainn", "train"), ("Trian", "train"), ("validaton", "validation"), ("tset", "test")]
+)
+def test_a_misspelt_split_is_told(tmp_path, split, meant):
+    table = write_metadata(tmp_path / "table.csv", "path,split", "a.wav,train", f"b.wav,{split}")
+    said = rf"table\.csv: line 3: split '{split}' is not known \(did you mean '{meant}'\?\)"
+    with pytest.raises(RecipeError, match=said):
+        loose.read_metadata(table)
+
+
+@pytest.mark.parametrize(
+    "split", ["extra", "eval", "evaluation", "pretrain", "test2", "test-clean", "held out", "x"]
+)
+def test_splits_of_ones_own_are_taken(tmp_path, split):
+    table = write_metadata(tmp_path / "table.csv", "path,split", f"a.wav,{split}")
+    assert loose.read_metadata(table) == {"a.wav": {"split": split}}
+
+
 def test_a_table_that_cannot_be_read_is_told(tmp_path):
     library = write_library(tmp_path / "in", "music/a.wav")
     with pytest.raises(RecipeError, match=r"field 'metadata' is '.*absent\.csv': there is no such file"):
