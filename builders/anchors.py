@@ -33,8 +33,10 @@ from builders.run import (
     Progress,
     Run,
     files_below,
+    other_tables,
     own_path,
     refuse_foreign,
+    refuse_limit,
     refuse_nested,
     remove_stale,
     silent,
@@ -149,8 +151,7 @@ class _Run(Run):
     def __init__(self, builder: AnchorBuilder, folder: Path) -> None:
         corpus = Corpus.open(folder)
         recipe, tagger = builder.recipe, builder.tagger
-        if builder.limit is not None and builder.limit < 1:
-            raise RecipeError(f"limit is {builder.limit}; give the number of songs, at least 1, or None for all")
+        refuse_limit(builder.limit)
         mapping = None if recipe.mapping is None else read_class_mapping(Path(recipe.mapping))
         claim = {"source": str(folder.resolve()), "tagger": tagger.identity, "classes": json.dumps(mapping)}
         super().__init__(
@@ -333,9 +334,7 @@ class _Run(Run):
         stems["path"] = [own_path(root, path) for root, path in zip(stems["root"], stems["path"], strict=True)]
         stems["root"] = CORPUS_ROOT
         tables = {"stems": stems, "clips": self._clips()}
-        for name in ("pairs", "tracks"):
-            if (table := getattr(self.corpus, name)) is not None:
-                tables[name] = table
+        tables |= other_tables(self.corpus)
         self.hours["kept"] = self._hours()
         labels = Counter(anchor["label"] for anchors in self.found.values() for anchor in anchors)
         self.save(

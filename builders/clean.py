@@ -11,7 +11,7 @@ table.
     out/clips.parquet      places without damaged parts; only where there are such parts, or the source has clips
 
 A stem's estimate waits in a temporary file until it is judged, 1.3 GB for an hour of stereo at 44.1 kHz; memory
-holds 460 MB of an hour, for the witness.
+holds 230 MB of an hour, for each witness.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ from builders.run import (
     Progress,
     Run,
     files_below,
+    other_tables,
     own_path,
     refuse_foreign,
+    refuse_limit,
     refuse_nested,
     remove_stale,
     silent,
@@ -163,8 +165,7 @@ class _Run(Run):
     def __init__(self, builder: CleanBuilder, folder: Path) -> None:
         corpus = Corpus.open(folder)
         recipe, separator = builder.recipe, builder.separator
-        if builder.limit is not None and builder.limit < 1:
-            raise RecipeError(f"limit is {builder.limit}; give the number of songs, at least 1, or None for all")
+        refuse_limit(builder.limit)
         super().__init__(
             builder.out,
             "clean",
@@ -258,7 +259,8 @@ class _Run(Run):
         measures: dict[str, float | None] = {}
         names: dict[str, str] = {}
         with Spool(self.out) as spool:
-            heard = hear_stem(path, self.separator, self.voices, spool)
+            witnesses = _WITNESSES[self.recipe.witness]
+            heard = hear_stem(path, self.separator, self.voices, spool, witnesses)
             judged = self._judged(heard)
             if judged.verdict == "cleaned":
                 suffix, _ = self._format(heard.peak)
@@ -400,9 +402,7 @@ class _Run(Run):
         clips = self._clips(stems)
         if clips is not None:
             tables["clips"] = clips
-        for name in ("pairs", "tracks"):
-            if (table := getattr(self.corpus, name)) is not None:
-                tables[name] = table
+        tables |= other_tables(self.corpus)
         self.hours["kept"] = self._hours()
         verdicts = Counter(found["verdict"] for found in self.done.values())
         inputs = [found["content_id"] for found in self.done.values()]
@@ -462,7 +462,7 @@ class HeardStem:
     voice, stem : np.ndarray [shape=(steps,)]
         Energies of the separator's estimate and of the stem.
     chances : dict of str to np.ndarray [shape=(steps,)]
-        Probability of a voice in the `stem`, and in the estimate, `voice`.
+        Probability of a voice in the `stem`, and in the estimate, `voice`, as far as they were listened to.
     step_frames, num_frames : int
         Of a step, and in all.
     peak : float
@@ -477,7 +477,13 @@ class HeardStem:
     peak: float
 
 
-def hear_stem(path: Path, separator: Separator, voices: Sequence[int], spool: Spool) -> HeardStem:
+def hear_stem(
+    path: Path,
+    separator: Separator,
+    voices: Sequence[int],
+    spool: Spool,
+    witnesses: Sequence[str] = ("stem", "voice"),
+) -> HeardStem:
     """Hear a stem once, by a separator and by the witness of voices.
 
     Parameters
@@ -489,6 +495,8 @@ def hear_stem(path: Path, separator: Separator, voices: Sequence[int], spool: Sp
         Which of its sources are voices.
     spool : Spool
         Gets their sum, block by block.
+    witnesses : sequence of {'stem', 'voice'}
+        In what of it voices are listened for: in itself, in the estimate.
 
     Returns
     -------
@@ -501,7 +509,10 @@ def hear_stem(path: Path, separator: Separator, voices: Sequence[int], spool: Sp
     """
     info = probe(path)
     step_frames = round(STEP_S * info.sample_rate)
-    ears = {name: _Ear(info.sample_rate, info.channels, step_frames) for name in ("stem", "voice")}
+    ears = {
+        name: _Ear(info.sample_rate, info.channels, step_frames, listens=name in witnesses)
+        for name in ("stem", "voice")
+    }
     fitted = Resampled(separator, info.sample_rate, info.channels)
     heard, separated = forked(_finite(path), 2)
     estimate = (block[voices].sum(axis=0) for block in fitted.stream(separated))
@@ -520,7 +531,7 @@ def hear_stem(path: Path, separator: Separator, voices: Sequence[int], spool: Sp
     return HeardStem(
         ears["voice"].energies,
         ears["stem"].energies,
-        {name: ear.probability() for name, ear in ears.items()},
+        {name: ears[name].probability() for name in witnesses},
         step_frames,
         num_frames,
         peak,
@@ -530,15 +541,17 @@ def hear_stem(path: Path, separator: Separator, voices: Sequence[int], spool: Sp
 class _Ear:
     """What is kept of audio that was heard once: its levels, and itself as the witness takes it."""
 
-    def __init__(self, sample_rate: int, channels: int, step_frames: int) -> None:
+    def __init__(self, sample_rate: int, channels: int, step_frames: int, *, listens: bool = True) -> None:
         self._meter = LevelMeter(sample_rate, channels, step_frames)
         self._resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32")
         self._mono: list[Audio] = []
+        self._listens = listens
         self._step_s = step_frames / sample_rate
 
     def add(self, block: Audio) -> None:
         self._meter.add(block)
-        self._mono.append(self._resampler.resample_chunk(block.mean(axis=0)))
+        if self._listens:
+            self._mono.append(self._resampler.resample_chunk(block.mean(axis=0)))
 
     @property
     def energies(self) -> npt.NDArray[np.float64]:

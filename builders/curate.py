@@ -29,6 +29,7 @@ from builders.run import (
     files_below,
     own_path,
     refuse_foreign,
+    refuse_limit,
     refuse_nested,
     remove_stale,
     silent,
@@ -159,8 +160,7 @@ class CurateBuilder:
         return len(run.songs)
 
     def _open(self, folder: Path) -> _Curation:
-        if self.limit is not None and self.limit < 1:
-            raise RecipeError(f"limit is {self.limit}; give the number of songs, at least 1, or None for all")
+        refuse_limit(self.limit)
         refuse_nested(self.out, folder)
         return _Curation(self, Corpus.open(folder))
 

@@ -16,14 +16,14 @@ from typing import Any
 
 from builders.engine import LocalEngine
 from builders.recipe import SINGLE_SOUNDS, ImportRecipe
-from builders.run import Progress, Run, refuse_foreign, remove_stale, silent
+from builders.run import Progress, Run, refuse_foreign, refuse_limit, remove_stale, silent
 from builders.scan import Reject
 from builders.stage import Engine, Product, Stage, Work
 from builders.triplet import is_whole
 from manifests.audio import AUDIO_SUFFIXES
 from manifests.corpus import MIXTURE, Corpus
 from manifests.downmix import Surround
-from manifests.errors import AudioError, BuildError, RecipeError
+from manifests.errors import AudioError, BuildError
 from manifests.imports import fma, folders, fsd50k, librispeech, loose, moisesdb, musdb18
 from manifests.imports.songs import FoundSong, NoSong, Options, content_ids, song_id_of, take_song
 from manifests.lock import BuildLock
@@ -166,10 +166,9 @@ def first_songs(found: Sequence[FoundSong], limit: int | None) -> list[FoundSong
     RecipeError
         When the limit is below 1.
     """
+    refuse_limit(limit)
     if limit is None:
         return list(found)
-    if limit < 1:
-        raise RecipeError(f"limit is {limit}; give the number of songs, at least 1, or None for all")
     counts: Counter[tuple[str | None, ...]] = Counter()
     first = []
     for song in found:

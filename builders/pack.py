@@ -29,7 +29,13 @@ import soxr
 from builders.check import read_record
 from builders.engine import LocalEngine
 from builders.recipe import PackRecipe
-from builders.run import Progress, Run, refuse_foreign, silent
+from builders.run import (
+    Progress,
+    Run,
+    refuse_foreign,
+    refuse_limit,
+    silent,
+)
 from builders.scan import Reject
 from builders.stage import Engine, Product, Stage, Work
 from manifests.audio import Audio, blocks, content_id, read
@@ -259,8 +265,7 @@ class _Run(Run):
 
     def __init__(self, builder: PackBuilder, folder: Path) -> None:
         recipe = builder.recipe
-        if builder.limit is not None and builder.limit < 1:
-            raise RecipeError(f"limit is {builder.limit}; give the number of songs, at least 1, or None for all")
+        refuse_limit(builder.limit)
         engine = builder.engine or LocalEngine(builder.jobs, recipe.max_item_s)
         super().__init__(folder / PACKED, "pack", recipe, engine, progress=builder.progress)
         self.corpus = Corpus.open(folder, builder.roots)

@@ -20,7 +20,7 @@ from builders.cache import ResultCache
 from builders.scan import Reject
 from builders.stage import Done, Engine, Stage, Work, run_stage
 from manifests.corpus import CORPUS_ROOT, Corpus
-from manifests.errors import BuildError
+from manifests.errors import BuildError, RecipeError
 from manifests.exports.placing import take_file
 from manifests.files import TEMPORARY_PREFIX, replacing
 from manifests.installed import installed_version
@@ -307,6 +307,23 @@ def own_path(root: str, path: str) -> str:
         As before, below its root's name if it had one.
     """
     return path if root == CORPUS_ROOT else f"audio/{root}/{path}"
+
+
+def refuse_limit(limit: int | None) -> None:
+    """Refuse a number of songs that is none.
+
+    Raises
+    ------
+    RecipeError
+    """
+    if limit is not None and limit < 1:
+        raise RecipeError(f"limit is {limit}; give the number of songs, at least 1, or None for all")
+
+
+def other_tables(corpus: Corpus) -> dict[str, pd.DataFrame]:
+    """Tables that a corpus made of another takes over from it as they are, where there are such."""
+    found = {name: getattr(corpus, name) for name in ("pairs", "tracks")}
+    return {name: table for name, table in found.items() if table is not None}
 
 
 def take_stem(corpus: Corpus, row: Mapping[str, Any], out: Path, *, link: bool) -> str:

@@ -199,18 +199,25 @@ def write_study(
         *table(header, differences),
         *more,
     ]
+    write_results(options, started, lines, header[1:], results)
+
+
+def write_results(
+    options: argparse.Namespace,
+    started: float,
+    lines: Sequence[str],
+    scores: Sequence[str],
+    results: Mapping[str, Floats],
+) -> None:
+    """A page, and the scores as JSON; the arguments are those of `write_study`."""
     values = {
         "settings": {name: str(value) for name, value in vars(options).items()},
         "cpu_s_of_this_call": time.process_time() - started,
-        "scores": header[1:],
+        "scores": scores,
         "results": listed(results),
     }
-    write_results(options.out, lines, values)
-
-
-def write_results(out: Path, lines: Sequence[str], values: Mapping[str, Any]) -> None:
     text = "\n".join(lines) + "\n"
     for name, content in (("results.md", text), ("results.json", json.dumps(values, indent=1) + "\n")):
-        with replacing(out / name) as file:
+        with replacing(options.out / name) as file:
             file.write(content.encode())
     print(text)

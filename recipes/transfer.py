@@ -128,13 +128,7 @@ def main() -> None:
         "",
         *studies.table(["", "SI-SDR", "SI-SIR"], differences),
     ]
-    values = {
-        "settings": {name: str(value) for name, value in vars(options).items()},
-        "cpu_s_of_this_call": time.process_time() - started,
-        "scores": SCORES,
-        "results": studies.listed(results),
-    }
-    studies.write_results(options.out, lines, values)
+    studies.write_results(options, started, lines, SCORES, results)
 
 
 def of(method: str, share: int) -> str:
