@@ -74,15 +74,34 @@ class Distribution(Settings):
     """Where a real number comes from. Exactly one kind is set; see the module for how it is written."""
 
     fixed: float | None = None
+    """Always this number; a number alone says the same."""
+
     uniform: tuple[float, float] | None = None
+    """Lowest and highest, every number between them as likely; two numbers alone say the same."""
+
     log_uniform: tuple[float, float] | None = None
+    """Lowest and highest, every ratio as likely; both above 0."""
+
     normal: tuple[float, Annotated[float, Field(ge=0)]] | None = None
+    """Mean and standard deviation."""
+
     skew_normal: tuple[float, Annotated[float, Field(gt=0)], float] | None = None
+    """Location, scale and shape (Azzalini 1985)."""
+
     choice: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    """One of these numbers."""
+
     poisson: Annotated[float, Field(ge=0)] | None = None
+    """A count with this mean."""
+
     zero_truncated_poisson: Annotated[float, Field(gt=0)] | None = None
+    """A Poisson variable with this mean, given that it is not 0."""
+
     weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    """Of the numbers of `choice`; by default all are as likely."""
+
     clip: tuple[float, float] | None = None
+    """What falls outside is moved to the nearest end."""
 
     @model_validator(mode="before")
     @classmethod

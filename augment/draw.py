@@ -2,12 +2,19 @@
 
 Everything random about a mixture is decided here, by a generator of its own: `SeedSequence((seed, epoch, index))`.
 So a mixture depends on nothing else: not on workers, ranks, the order of draws or where a run was resumed.
+
+Each transform of a mixture, and of each of its sources, draws from a generator that is spawned of that one for it
+alone. So recipes that differ in transforms draw the same songs, moments and gains, and the transforms that they share
+draw the same parameters: what differs between networks that are trained on them is the transforms' doing.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +29,8 @@ from augment.transforms.rules import frames_needed, name_of
 from manifests.errors import RecipeError
 
 __all__ = ["draw", "generator"]
+
+Spawn = Callable[..., np.random.Generator]
 
 _TRIES = 20
 _GROUP = 1 << 32
@@ -42,8 +51,13 @@ def generator(seed: int, epoch: int, index: int, attempt: int = 0) -> np.random.
     -------
     np.random.Generator
     """
+    return _spawned(seed, epoch, index, attempt)
+
+
+def _spawned(seed: int, epoch: int, index: int, attempt: int, *names: int) -> np.random.Generator:
+    """A mixture's generator, or one of its own for something in it."""
     key = (seed, epoch, index, attempt) if attempt else (seed, epoch, index)
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key, spawn_key=names)))
 
 
 def draw(recipe: MixRecipe, pool: Pool, seed: int, epoch: int, index: int, attempt: int = 0) -> MixturePlan:
@@ -72,14 +86,23 @@ def draw(recipe: MixRecipe, pool: Pool, seed: int, epoch: int, index: int, attem
     key = (seed, epoch, index, attempt)
     takes = _together(recipe, pool, rng, key) if recipe.together else _apart(recipe, pool, rng)
     num_frames = _length(recipe, takes)
-    steps, _ = _steps(recipe.transforms, num_frames, recipe, recipe.channels, recipe.targets, rng)
+    spawn = functools.partial(_spawned, *key)
+    steps, _ = _steps(recipe.transforms, num_frames, recipe, recipe.channels, recipe.targets, spawn)
     inner_frames = frames_needed(steps, num_frames)
     targets = recipe.targets
     events: list[Event] = []
     for name, source in recipe.sources.items():
         mine = [take for take in takes if take.name == name]
         if mine:
-            events += _placed(recipe, source, source.targets(name), mine, inner_frames, rng)
+            events += _placed(
+                recipe,
+                source,
+                source.targets(name),
+                mine,
+                inner_frames,
+                rng,
+                functools.partial(spawn, _number(name)),
+            )
     events.sort(key=lambda event: targets.index(event.target))
     if recipe.remove is not None:
         steps.append({"name": REMOVE, "target": recipe.remove.target, "by": recipe.remove.by})
@@ -213,17 +236,26 @@ def _steps(
     recipe: MixRecipe,
     channels: int,
     targets: tuple[str, ...],
-    rng: np.random.Generator,
+    spawn: Spawn,
 ) -> tuple[list[Step], int]:
-    """Draw transforms, and how many channels come out of the last one."""
+    """Draw transforms, each from a generator of its own, and how many channels come out of the last one."""
     steps: list[Step] = []
+    seen: Counter[str] = Counter()
     for rule in rules:
+        name = name_of(rule)
+        rng = spawn(_number(name), seen[name])
+        seen[name] += 1
         if rule.p < 1 and rng.random() >= rule.p:
             continue
         parameters = rule.draw(rng, Scene(num_frames, recipe.sample_rate, channels, targets))
         channels = rule.output_channels(channels, **parameters)
-        steps.append({"name": name_of(rule), **parameters})
+        steps.append({"name": name, **parameters})
     return steps, channels
+
+
+def _number(name: str) -> int:
+    """A number for a name, the same in every process."""
+    return zlib.crc32(name.encode())
 
 
 def _placed(
@@ -233,6 +265,7 @@ def _placed(
     takes: Sequence[_Take],
     inner_frames: int,
     rng: np.random.Generator,
+    spawn: Spawn,
 ) -> list[Event]:
     """The events of one rule's sources."""
     lufs = None if source.lufs is None else source.lufs.draw(rng)
@@ -242,7 +275,9 @@ def _placed(
     for number, take in enumerate(takes):
         wanted = _wanted(recipe, source, take, inner_frames, rng)
         file = take.files[0]
-        steps, channels = _steps(source.transforms, wanted, recipe, min(file.channels, recipe.channels), (), rng)
+        channels = min(file.channels, recipe.channels)
+        mine = functools.partial(spawn, number)
+        steps, channels = _steps(source.transforms, wanted, recipe, channels, (), mine)
         length, taken = _fitted(recipe, take, wanted, steps)
         gain_db = _gain_db(source, take.name, rng)
         if lufs is not None:

@@ -97,14 +97,22 @@ class SourceRule(Settings):
     """Each source is a target of its own: `NAME_1`, `NAME_2` ..., as many as there can be."""
 
     count: Count = Count(fixed=1)
+    """How many of it a mixture has."""
+
     silence: _Share = 0.0
     """Probability that a mixture has none of it."""
 
     splits: _Names | None = None
+    """Songs of no other split are used; by default all."""
+
     genres: _Names | None = None
+    """Songs of no other genre are used; by default all."""
+
     grades: _Names | None = None
+    """Songs of no other grade are used; by default all."""
+
     languages: _Names | None = None
-    """Songs of no other split, genre, grade or language are used; by default all."""
+    """Songs in no other language are used; by default all."""
 
     labels: _Names | None = None
     """Clips of no other label are used; by default all."""
@@ -148,8 +156,10 @@ class SourceRule(Settings):
     """Where targets come together: each starts up to this much later than the others, at random."""
 
     gain_db: Distribution = Distribution(fixed=0.0)
+    """Drawn for each source."""
+
     gain: Distribution | None = None
-    """Drawn for each source; as a factor (`gain`) as well."""
+    """The same as a factor; both are applied."""
 
     lufs: Distribution | None = None
     """Loudness (BS.1770) that each source is brought to before its gain; drawn once for all of them in a
@@ -203,6 +213,8 @@ class Removal(Settings):
     """A cascade: one target is taken out first, and the others are what is to be found in the rest."""
 
     target: str
+    """The name of the one that is taken out."""
+
     by: Literal["oracle", "separator"] = "oracle"
     """oracle: it is taken out whole. separator: what one given to the renderer finds is subtracted; what it misses
     stays in the mixture, as the target `residual`."""
@@ -215,7 +227,11 @@ class MixRecipe(Settings):
     """What it is and where it comes from."""
 
     sample_rate: Annotated[int, Field(ge=1000, le=384_000)]
+    """Of mixtures, in Hz; sources of other rates are resampled."""
+
     channels: Annotated[int, Field(ge=1, le=2)] = 2
+    """Of mixtures."""
+
     length_s: Annotated[float | Literal["shortest", "longest"], PlainValidator(_length)]
     """Of a mixture; or that of its shortest or longest source (LibriMix's min and max)."""
 
@@ -239,6 +255,7 @@ class MixRecipe(Settings):
     """Counts are drawn again until a mixture has as many sources."""
 
     remove: Removal | None = None
+    """The target that is taken out first, for training the later stages of a cascade."""
 
     transforms: Rules = ()
     """What happens to all targets alike."""

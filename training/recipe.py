@@ -30,6 +30,8 @@ __all__ = [
     "TrainRecipe",
     "ValidationRule",
     "load_training",
+    "merged",
+    "placed",
     "training_names",
 ]
 
@@ -52,6 +54,7 @@ class LossTerm(Settings):
     cross-entropies of what MRX-C and iTDCN++ say besides."""
 
     weight: _Positive = 1.0
+    """Of the term in the sum."""
 
     max_db: _Positive | None = None
     """Of `snr` (30 by default) and `si_sdr` (60): the ceiling above which a source counts as done."""
@@ -76,6 +79,7 @@ class LossRule(Settings):
     """What a training step minimises: the weighted sum of its terms."""
 
     terms: Annotated[tuple[LossTerm, ...], BeforeValidator(_terms), Field(min_length=1)]
+    """Its parts; one alone, or only its name, will do."""
 
     assignment: Literal["fixed", "permutation", "one_and_rest", "mixit"] = "fixed"
     """Which estimate stands for which target: by name, or the best of all."""
@@ -109,9 +113,16 @@ class OptimizerRule(Settings):
     """Adam or AdamW."""
 
     name: Literal["adam", "adamw"] = "adam"
+    """`adamw` takes the weight decay apart from the gradient."""
+
     learning_rate: _Positive = 1e-3
+    """After the warm-up, and before the schedule lowers it."""
+
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Pull of every weight towards 0."""
+
     betas: tuple[_Fraction, _Fraction] = (0.9, 0.999)
+    """Decays of the running means of the gradient and of its square."""
 
 
 class ScheduleRule(Settings):
@@ -122,8 +133,14 @@ class ScheduleRule(Settings):
     validations have not improved. `cosine`: down to nothing at the last epoch."""
 
     factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """`exponential`, `plateau`: what the learning rate is multiplied by."""
+
     every_epochs: _Count = 1
+    """`exponential`: epochs from one lowering to the next."""
+
     patience: _Count = 5
+    """`plateau`: validations without an improvement."""
+
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """The learning rate grows from nothing over so many steps."""
 
@@ -144,6 +161,8 @@ class ValidationRule(Settings):
     """By default that of training."""
 
     every_epochs: _Count = 1
+    """Epochs from one validation to the next."""
+
     by: Literal["loss", "sdr"] = "loss"
     """What the best weights are best by: the mean loss, or the mean over targets of the median SDR."""
 
@@ -157,7 +176,7 @@ def _mix(value: Any) -> Any:
             return load_mix(value)
         if isinstance(value, Mapping) and "base" in value:
             base = load_mix(str(value["base"])).model_dump(mode="json", exclude_defaults=True)
-            return _merged(base, {name: item for name, item in value.items() if name != "base"})
+            return merged(base, {name: item for name, item in value.items() if name != "base"})
     except RecipeError as error:
         raise ValueError(str(error)) from error
     return value
@@ -185,9 +204,16 @@ class TrainRecipe(Settings):
     """Of the corpora; none: all."""
 
     loss: LossRule
+    """What is minimised; a term, its name or a list of them will do."""
+
     optimizer: OptimizerRule = OptimizerRule()
+    """What takes the steps."""
+
     schedule: ScheduleRule = ScheduleRule()
+    """How the learning rate changes."""
+
     validation: ValidationRule = ValidationRule()
+    """On what, and how often."""
 
     batch_size: _Count
     """Mixtures of a batch, of one process."""
@@ -196,6 +222,8 @@ class TrainRecipe(Settings):
     """Batches of a step."""
 
     steps_per_epoch: _Count | None = None
+    """Of the optimizer."""
+
     epoch_audio_s: _Positive | None = None
     """Instead of `steps_per_epoch`: seconds of mixtures in an epoch, so that networks with segments of different
     lengths see as much."""
@@ -225,6 +253,8 @@ class TrainRecipe(Settings):
     """Whether all statistics of batch normalisation stay as they are."""
 
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of the first weights, of every mixture and of dropout."""
+
     log_every: _Count = 20
     """Steps between lines of `metrics.jsonl`."""
 
@@ -295,7 +325,12 @@ def training_names() -> list[str]:
     return recipe_names(_FOLDERS)
 
 
-def load_training(recipe: str | Path | Mapping[str, Any], changes: Sequence[str] = ()) -> TrainRecipe:
+def load_training(
+    recipe: str | Path | Mapping[str, Any],
+    changes: Sequence[str] = (),
+    *,
+    over: Sequence[Mapping[str, Any]] = (),
+) -> TrainRecipe:
     """Read a training recipe.
 
     Parameters
@@ -304,6 +339,8 @@ def load_training(recipe: str | Path | Mapping[str, Any], changes: Sequence[str]
         The name of a ready recipe (`training_names` lists them), the path of a YAML file, or its fields.
     changes : sequence of str
         Fields that win over the file's, as ``network.hidden=64``; values are YAML.
+    over : sequence of mapping
+        Fields that win over the file's, the later over the earlier; see `merged`.
 
     Returns
     -------
@@ -315,12 +352,15 @@ def load_training(recipe: str | Path | Mapping[str, Any], changes: Sequence[str]
         When there is no such recipe, or something in it is wrong: one line for each field.
     """
     source = "recipe" if isinstance(recipe, Mapping) else str(recipe)
-    base = values = _resolved(recipe, ())
+    base = _resolved(recipe, ())
+    for fields in over:
+        base = merged(base, fields)
+    values = base
     parsed = [_change(change) for change in changes]
     for change in parsed:
-        values = _merged(values, change)
+        values = merged(values, change)
     if changes and _is_wrong(values):
-        wrong = [text for text, change in zip(changes, parsed, strict=True) if _is_wrong(_merged(base, change))]
+        wrong = [text for text, change in zip(changes, parsed, strict=True) if _is_wrong(merged(base, change))]
         changed = f"--set {' '.join(changes if len(wrong) in (0, len(changes)) else wrong)}"
         source = f"{source} with {changed}" if _is_wrong(base) else changed
     return make_recipe(values, source, TrainRecipe)
@@ -344,18 +384,34 @@ def _resolved(recipe: str | Path | Mapping[str, Any], seen: tuple[Path, ...]) ->
             raise RecipeError(f"{path}: field 'base' leads back to this file; remove it from one of them")
         seen, values, folder = (*seen, path.resolve()), read_mapping(path), path.parent
     base = values.pop("base", None)
-    # paths in a file are relative to it
-    mix = values.get("mix")
-    if isinstance(mix, Mapping):
-        values["mix"] = _placed(mix, "base", folder)
-    else:
-        values = _placed(values, "mix", folder)
-    values = _placed(values, "start_from", folder)
+    values = placed(values, folder)
     if base is None:
         return values
     if not isinstance(base, str):
         raise RecipeError(f"field 'base' is {base!r}: it must be the name of a ready recipe or a YAML file's path")
-    return _merged(_resolved(folder / base if (folder / base).is_file() else base, seen), values)
+    return merged(_resolved(folder / base if (folder / base).is_file() else base, seen), values)
+
+
+def placed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Fields whose paths, which in a file are relative to it, are seen from where we are.
+
+    Parameters
+    ----------
+    values : mapping
+        Of a training recipe, or some of it.
+    folder : Path
+        Where the file is.
+
+    Returns
+    -------
+    dict
+    """
+    mix = values.get("mix")
+    if isinstance(mix, Mapping):
+        values = {**values, "mix": _placed(mix, "base", folder)}
+    else:
+        values = _placed(values, "mix", folder)
+    return _placed(values, "start_from", folder)
 
 
 def _placed(values: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
@@ -378,18 +434,30 @@ def _change(text: str) -> dict[str, Any]:
     return dict(change)
 
 
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings within mappings are merged, but not what stands for one thing: another network, another mix."""
-    merged = dict(base)
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields on top of others.
+
+    Mappings within mappings are merged, but not what stands for one thing: another network, another mix.
+
+    Parameters
+    ----------
+    base, changes : mapping
+        As in a recipe's file.
+
+    Returns
+    -------
+    dict
+    """
+    result = dict(base)
     for name, value in changes.items():
-        before = merged.get(name)
+        before = result.get(name)
         if isinstance(value, Mapping) and "base" in value:
-            merged[name] = dict(value)
+            result[name] = dict(value)
         elif isinstance(value, Mapping) and isinstance(before, str) and name == "mix":
-            merged[name] = {"base": before, **value}
+            result[name] = {"base": before, **value}
         elif isinstance(value, Mapping) and isinstance(before, Mapping):
             same = value.get("name", before.get("name")) == before.get("name") and not value.keys() & set(KINDS)
-            merged[name] = _merged(before, value) if same else dict(value)
+            result[name] = merged(before, value) if same else dict(value)
         else:
-            merged[name] = value
-    return merged
+            result[name] = value
+    return result
