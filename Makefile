@@ -1,5 +1,6 @@
 # make demo    install into .venv and build the demonstration corpus in demo-build
 # make test    install the test tools into .venv; lint, format check, types, tests
+# make docs    the manual, in docs/_build/html
 # make clean   remove .venv, demo-build and the caches
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CODE := $(wildcard manifests curation separators augment builders training stemloom.py)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types docs clean
 
 demo: $(VENV)/.package
 	$(BIN)/stemloom demo --out demo-build
@@ -27,6 +28,9 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy $(CODE)
 
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+
 # torch goes in first and pinned, so that nothing after it asks for a newer one with its CUDA libraries.
 $(VENV)/.torch: Makefile
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stemloom needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -39,11 +43,11 @@ $(VENV)/.package: $(VENV)/.torch pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.package
-	$(PIP) install --quiet -c constraints.txt -e '.[av,scaper,demucs,roformer,onnx,museval,tensorboard,dev]' || { \
+	$(PIP) install --quiet -c constraints.txt -e '.[av,scaper,demucs,roformer,onnx,museval,tensorboard,audit,dev]' || { \
 		echo "without scaper: soxbindings is built from source (C++, libsox-dev); the tests that need it are skipped" >&2; \
-		$(PIP) install --quiet -c constraints.txt -e '.[av,demucs,roformer,onnx,museval,tensorboard,dev]'; }
+		$(PIP) install --quiet -c constraints.txt -e '.[av,demucs,roformer,onnx,museval,tensorboard,audit,dev]'; }
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-build build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo-build build dist docs/_build docs/_generated .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

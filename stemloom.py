@@ -16,8 +16,10 @@
     stemloom anchor CORPUS --tagger onnx:M --classes LIST --out ANCHORS    clips where a sound's labels are heard
     stemloom evaluate MODEL --on CORPUS --out FOLDER                how good a separator is, with a page
     stemloom mushra NAME=MODEL... --on CORPUS --out FOLDER          a listening test of separators
+    stemloom ablate STUDY --out FOLDER              which data and which augmentation help, with statistics
     stemloom check BUILD                            validate a build
     stemloom report BUILD                           a page about a build
+    stemloom audit BUILD                            hear the songs of a build and judge them, on a page
     stemloom card BUILD                             a dataset card and Croissant metadata, to publish a build
 
 Exit codes: 0 success, 1 failure, 2 bad usage, 130 stopped by Ctrl-C (the same command resumes;
@@ -27,6 +29,7 @@ an export starts anew).
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import io
 import itertools
 import logging
@@ -34,6 +37,8 @@ import math
 import os
 import re
 import sys
+import threading
+import webbrowser
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,10 +83,12 @@ if TYPE_CHECKING:
 
     from augment.recipe import MixRecipe
     from augment.render import Separate
+    from builders.audit.standing import Applied
     from builders.catalog import CatalogBuilder
     from builders.run import Progress as ProgressCall
     from manifests.corpus import Corpus
     from separators.separator import Separator
+    from training.ablation import Ablation, StudyTick
     from training.loop import Tick
 
 # no markup: paths and messages may hold square brackets
@@ -116,6 +123,9 @@ Device = Annotated[str, Parameter(help="Of torch: cpu, cuda, cuda:1 ...; auto ta
 Config = Annotated[Path | None, Parameter(help="YAML file with recipe fields; flags given beside it win.")]
 TableFormat = Annotated[Literal["parquet", "jsonl"], Parameter(name="--format", help="File format of the tables.")]
 
+
+_PORT = validators.Number(gte=0, lte=65535)
+_SHARE = validators.Number(gt=0, lt=1)
 
 Corpora = Annotated[
     tuple[Path, ...],
@@ -1034,6 +1044,117 @@ def mushra(
 
 
 @app.command
+def ablate(
+    study: str,
+    /,
+    *,
+    out: Path,
+    corpora: Annotated[
+        tuple[str, ...],
+        Parameter(name="--corpus", help="NAME=FOLDER of the study's corpora.", negative="", consume_multiple=True),
+    ] = (),
+    size: Annotated[str | None, Parameter(help="One of the study's sizes; the first by default.")] = None,
+    seeds: Annotated[
+        int | None, Parameter(help="Only so many of its seeds.", validator=validators.Number(gte=1))
+    ] = None,
+    jobs: Annotated[
+        int,
+        Parameter(
+            help="Trainings at once, each in a process of its own; 0: one by one in this process.",
+            validator=validators.Number(gte=0),
+        ),
+    ] = 1,
+    devices: Annotated[
+        tuple[str, ...],
+        Parameter(name="--device", help="Of torch, as cuda:0 cuda:1; a training takes one.", consume_multiple=True),
+    ] = ("auto",),
+    workers: Annotated[
+        int,
+        Parameter(help="Processes that make mixtures, of each training.", validator=validators.Number(gte=0)),
+    ] = 0,
+    max_minutes: Annotated[
+        float | None,
+        Parameter(
+            help="Stop after so long, which is no failure (0 is the exit code); the same command resumes.",
+            validator=validators.Number(gt=0),
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Train and test all variants of a study, compare them by statistics over songs and seeds, and write a page.
+
+    Parameters
+    ----------
+    study
+        A ready study (augmentation, cleaning, loudness, mono-to-stereo, training-data), or a YAML file.
+    out
+        The folder for runs, tables and the page. The same command goes on; what is done is not done again.
+    """
+    from builders.report.study import write_study_page
+    from training.ablation import run_study
+    from training.study import load_study
+    from training.variants import check_runs, is_done, runs_of
+
+    given = dict(corpus.partition("=")[::2] for corpus in corpora)
+    for name, folder in given.items():
+        if not folder:
+            raise RecipeError(f"--corpus {name}: write NAME=FOLDER")
+    recipe = load_study(study, size=size, corpora={name: Path(folder) for name, folder in given.items()})
+    if seeds is not None:
+        recipe = recipe.model_copy(update={"seeds": recipe.seeds[:seeds]})
+    console.print(
+        f"{study}: {len(recipe.variants)} variants with {_counted(len(recipe.seeds), 'seed')} each, compared with "
+        f"'{recipe.compared_with}'; tested on {', '.join(test.name for test in recipe.tests)}"
+    )
+    if dry_run:
+        runs = runs_of(recipe, out)
+        check_runs(runs)
+        for run in runs:
+            steps = run.recipe.epochs * run.recipe.epoch_steps()
+            console.print(f"{run.name}: {'is done' if is_done(run) else f'{steps} steps'} ({run.folder})")
+        return 0
+    with _runs() as progress:
+        found = run_study(
+            recipe,
+            out,
+            jobs=jobs,
+            devices=devices,
+            workers=workers,
+            max_minutes=max_minutes,
+            progress=progress,
+        )
+    page = write_study_page(out)
+    console.print(_study_table(f"{out}", found, recipe.scores[0]))
+    if found.done_before:
+        console.print(f"{_counted(found.done_before, 'run')} had been done before")
+    console.print(f"page: {page}")
+    stopped = [name for name, why in found.missing.items() if why.startswith("stopped")]
+    for name, why in found.missing.items():
+        if name not in stopped:
+            errors.print(f"{name}: {why}", style="red")
+    if stopped:
+        console.print(f"{_counted(len(stopped), 'run')} not finished; the same command goes on")
+    if len(stopped) < len(found.missing):
+        errors.print("The page says what is missing; the same command tries again.")
+        return 1
+    return 130 if found.interrupted else 0
+
+
+def _study_table(title: str, found: Ablation, score: str) -> Table:
+    """Medians of a score by variant."""
+    table = Table(title=f"{title}: medians of songs, {score}", title_justify="left")
+    table.add_column("variant", style="bold")
+    rows = found.summary[found.summary["score"] == score] if len(found.summary) else found.summary
+    columns = list(dict.fromkeys(zip(rows["test"], rows["target"], strict=True))) if len(rows) else []
+    for test, target in columns:
+        table.add_column(f"{test}, {target}", justify="right")
+    for variant, part in rows.groupby("variant", sort=False) if len(rows) else ():
+        medians = {(row["test"], row["target"]): row["median"] for row in part.to_dict("records")}
+        table.add_row(str(variant), *(_decibels(medians.get(column), "") for column in columns))
+    return table
+
+
+@app.command
 def check(
     build: Path,
     /,
@@ -1080,6 +1201,81 @@ def report(build: Path, /) -> int:
 
     console.print(f"report: {write_report(build)}")
     return 0
+
+
+@app.command
+def audit(
+    build: Path,
+    /,
+    *,
+    port: Annotated[
+        int, Parameter(help="Of the page, on this machine alone; 0 takes a free one.", validator=_PORT)
+    ] = 0,
+    order: Annotated[
+        Literal["doubtful", "random", "title"],
+        Parameter(help="The songs to hear first; random tells how many songs of the whole build are bad."),
+    ] = "doubtful",
+    within: Annotated[
+        float, Parameter(help="How near that share is to be known, as 0.05 for 5 %.", validator=_SHARE)
+    ] = 0.05,
+    confidence: Annotated[float, Parameter(help="How surely it is to be.", validator=_SHARE)] = 0.95,
+    reviewer: Annotated[str | None, Parameter(help="Who judges; by default, who is logged in.")] = None,
+    open_browser: Annotated[
+        bool, Parameter(name="--open", negative="--no-open", help="Open the page in a browser.")
+    ] = True,
+    export: Annotated[
+        Path | None, Parameter(help="Write what was judged to this .csv or .jsonl file, and serve nothing.")
+    ] = None,
+    apply: Annotated[
+        bool, Parameter(negative="", help="Write the verdicts into the stems table, and serve nothing.")
+    ] = False,
+) -> int:
+    """Hear the songs of a build on a page, accept and reject them; 'stemloom curate' leaves out the rejected.
+
+    Parameters
+    ----------
+    build
+        A build folder.
+    """
+    from builders.audit.export import write_export
+    from builders.audit.standing import apply_verdicts
+
+    if export is not None:
+        console.print(f"{export}: {write_export(build, export)} verdicts")
+    if apply:
+        _say_applied(build, apply_verdicts(build))
+    if export is not None or apply:
+        return 0
+    try:
+        from builders.audit.app import Settings
+        from builders.audit.server import serve
+    except ModuleNotFoundError as error:
+        raise RecipeError(
+            f"the page needs the package {error.name}, which is missing: pip install 'stemloom[audit]'"
+        ) from error
+    settings = Settings(order=order, within=within, confidence=confidence, reviewer=reviewer or _login_name())
+
+    def ready(address: str) -> None:
+        console.print(f"hear and judge: {address}  (Ctrl-C ends)")
+        if open_browser:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+    _say_applied(build, serve(build, port=port, settings=settings, ready=ready))
+    return 0
+
+
+def _say_applied(build: Path, applied: Applied) -> None:
+    counts = ", ".join(f"{getattr(applied, name)} {name}" for name in ("accepted", "rejected", "unheard"))
+    console.print(f"{build}: stems are {counts}")
+    for note in applied.notes:
+        errors.print(f"{build}: {note}")
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no entry of this user
+        return "unknown"
 
 
 @app.command
@@ -1220,6 +1416,10 @@ def _device(name: str) -> str:
     return device_of(name)
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _decibels(value: float | None, unit: str = " dB") -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.2f}{unit}"
 
@@ -1271,6 +1471,27 @@ def _progress() -> Iterator[ProgressCall]:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(f"{stage:<8}", total=total, note="")
             bars.update(tasks[stage], completed=done, total=total, note=f"{rejected} refused" if rejected else "")
+
+        yield show
+
+
+@contextmanager
+def _runs() -> Iterator[Callable[[StudyTick], None]]:
+    """A bar for the study and one for each run that is at work; a line for each that ends."""
+    with _shown_bars() as bars:
+        whole = bars.add_task("study", total=None, note="")
+        tasks: dict[str, TaskID] = {}
+
+        def show(tick: StudyTick) -> None:
+            bars.update(whole, completed=tick.runs_done, total=tick.runs)
+            if tick.doing in ("finished", "failed"):
+                if tick.run in tasks:
+                    bars.remove_task(tasks.pop(tick.run))
+                errors.print(f"{tick.run}: {'done' if tick.doing == 'finished' else 'not finished'}")
+                return
+            if tick.run not in tasks:
+                tasks[tick.run] = bars.add_task(tick.run, total=tick.total, note="")
+            bars.update(tasks[tick.run], completed=tick.done, total=tick.total, note=tick.doing)
 
         yield show
 

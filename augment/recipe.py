@@ -220,6 +220,13 @@ class Removal(Settings):
     stays in the mixture, as the target `residual`."""
 
 
+def _without_nulls(sources: Any) -> Any:
+    """What a recipe on top of another takes out of it."""
+    if isinstance(sources, Mapping):
+        return {name: source for name, source in sources.items() if source is not None}
+    return sources
+
+
 class MixRecipe(Settings):
     """How mixtures are drawn from a corpus."""
 
@@ -235,8 +242,8 @@ class MixRecipe(Settings):
     length_s: Annotated[float | Literal["shortest", "longest"], PlainValidator(_length)]
     """Of a mixture; or that of its shortest or longest source (LibriMix's min and max)."""
 
-    sources: Annotated[dict[_Name, SourceRule], Field(min_length=1)]
-    """By name; targets come in this order."""
+    sources: Annotated[dict[_Name, SourceRule], BeforeValidator(_without_nulls), Field(min_length=1)]
+    """By name; targets come in this order. Null takes out one that a base has."""
 
     together: bool = False
     """Whether all sources of a mixture are from the same moment of one song."""

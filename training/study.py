@@ -20,11 +20,12 @@ of them (`augment.draw`), from the same first weights where the network is the s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from manifests.errors import RecipeError, did_you_mean
 from manifests.recipes import Settings, find_recipe, make_recipe, read_mapping, recipe_names
@@ -34,7 +35,17 @@ from training.scores import SCORES
 
 __all__ = ["SizeRule", "StudyRecipe", "TestRule", "VariantRule", "load_study", "study_names", "training_of"]
 
-_Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[\w][\w .+-]*$")]
+
+def _name(text: str) -> str:
+    """Folders are named after it."""
+    if not re.fullmatch(r"\w[\w .,+()-]{0,59}", text):
+        raise ValueError(
+            "a name has up to 60 letters, digits, blanks and .,+()-_, and starts with one of the first two"
+        )
+    return text
+
+
+_Name = Annotated[str, AfterValidator(_name)]
 _Count = Annotated[int, Field(ge=1)]
 _Seeds = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...],
@@ -47,6 +58,8 @@ class VariantRule(Settings):
     """One way to train."""
 
     name: _Name
+    """What tables, pages and folders call it."""
+
     about: str = ""
     """What it changes, for the report."""
 
@@ -66,6 +79,8 @@ class TestRule(Settings):
     __test__ = False  # for pytest, which takes it for a test of its own
 
     name: _Name
+    """What tables and pages call it."""
+
     corpus: str
     """Its name in `corpora`."""
 
@@ -88,10 +103,15 @@ class SizeRule(Settings):
     about: str = ""
     """How long it takes, and on what."""
 
+    base: str | dict[str, Any] | None = None
+    """Another training recipe to start from."""
+
     set: dict[str, Any] = Field(default_factory=dict)
     """Fields of the training recipe that win over the study's, and not over a variant's."""
 
     seeds: _Seeds | None = None
+    """Seeds of trainings, or how many; by default those of the study."""
+
     limit: _Count | None = None
     """Songs of each test, at most."""
 
@@ -116,11 +136,13 @@ class StudyRecipe(Settings):
     """Names of corpora that all variants train on which have none of their own."""
 
     variants: Annotated[tuple[VariantRule, ...], Field(min_length=2)]
+    """The ways to train that are compared."""
 
     baseline: str | None = None
     """The variant that the others are compared with; the first one by default."""
 
     tests: Annotated[tuple[TestRule, ...], Field(min_length=1)]
+    """The corpora that they are compared on."""
 
     seeds: _Seeds = (0, 1, 2)
     """Seeds of trainings, or how many."""
@@ -313,6 +335,7 @@ def _sized(recipe: StudyRecipe, source: str, size: str | None) -> StudyRecipe:
     return recipe.model_copy(
         update={
             "about": about,
+            "base": rule.base or recipe.base,
             "set": merged(recipe.set, rule.set),
             "seeds": rule.seeds or recipe.seeds,
             "tests": tests,
@@ -323,13 +346,29 @@ def _sized(recipe: StudyRecipe, source: str, size: str | None) -> StudyRecipe:
 
 def _seen_from_here(recipe: StudyRecipe, folder: Path) -> StudyRecipe:
     """The study with paths that are not relative to its file any more, but for those of corpora."""
-    base = recipe.base
-    if isinstance(base, str) and (folder / base).is_file():
-        base = str(folder / base)
-    sizes = {name: rule.model_copy(update={"set": placed(rule.set, folder)}) for name, rule in recipe.sizes.items()}
-    variants = tuple(rule.model_copy(update={"set": placed(rule.set, folder)}) for rule in recipe.variants)
-    update = {"base": base, "set": placed(recipe.set, folder), "sizes": sizes, "variants": variants}
-    return recipe.model_copy(update=update)
+    sizes = {
+        name: rule.model_copy(
+            update={
+                "base": None if rule.base is None else _base_from_here(rule.base, folder),
+                "set": placed(rule.set, folder),
+            }
+        )
+        for name, rule in recipe.sizes.items()
+    }
+    return recipe.model_copy(
+        update={
+            "base": _base_from_here(recipe.base, folder),
+            "set": placed(recipe.set, folder),
+            "sizes": sizes,
+            "variants": tuple(
+                rule.model_copy(update={"set": placed(rule.set, folder)}) for rule in recipe.variants
+            ),
+        }
+    )
+
+
+def _base_from_here(base: str | dict[str, Any], folder: Path) -> str | dict[str, Any]:
+    return str(folder / base) if isinstance(base, str) and (folder / base).is_file() else base
 
 
 def _folders(recipe: StudyRecipe, source: str, folder: Path, given: dict[str, Path]) -> dict[str, str]:

@@ -96,7 +96,7 @@ def _bands(audio: Audio, edges: Levels) -> Levels:
     return np.asarray(np.diff(np.interp(edges + 0.5, np.arange(len(total)), total)))
 
 
-def spectrogram_png(levels: Levels, top_db: float) -> bytes:
+def spectrogram_png(levels: Levels, top_db: float, range_db: float = RANGE_DB) -> bytes:
     """Paint a spectrogram.
 
     Parameters
@@ -104,7 +104,9 @@ def spectrogram_png(levels: Levels, top_db: float) -> bytes:
     levels : np.ndarray [shape=(rows, columns)]
         Of `spectrogram`.
     top_db : float
-        The level of the brightest shade; `RANGE_DB` below is the darkest.
+        The level of the brightest shade.
+    range_db : float
+        How far below that the darkest is.
 
     Returns
     -------
@@ -113,7 +115,7 @@ def spectrogram_png(levels: Levels, top_db: float) -> bytes:
     """
     from matplotlib import colormaps
 
-    shades = np.clip((levels - top_db) / RANGE_DB + 1, 0, 1) * (_SHADES - 1)
+    shades = np.clip((levels - top_db) / range_db + 1, 0, 1) * (_SHADES - 1)
     palette = (colormaps["magma"](np.linspace(0, 1, _SHADES))[:, :3] * 255).round().astype(np.uint8)
     rows, columns = levels.shape
     # each row starts with the number of its filter: none

@@ -1,4 +1,4 @@
-"""Points, lines and boxes as SVG that takes its colours from the page: what `charts` is for distributions.
+"""Points, lines, boxes, intervals and matrices as SVG in the colours of the page: what `charts` is for counts.
 
 Drawn by hand, in a box of `WIDTH` units across. What is drawn is made of numbers; texts are escaped.
 """
@@ -19,10 +19,24 @@ _LEFT, _RIGHT, _BOTTOM, _TOP = 30.0, 8.0, 30.0, 8.0
 _ROW, _LABEL = 38.0, 13.0
 _TEXT = 9.5
 _MAX_CHARS = 60
+_NAMES = 92.0
+_MATRIX_CHARS = 18
 _BOXED = 8
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value under a name, with the interval that it lies in, and perhaps a second one."""
+
+    name: str
+    colour: str
+    value: float
+    low: float
+    high: float
+    outer: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,26 @@ def strips(rows: Sequence[Series], label: str, unit: str, span: Sequence[float] 
     return _svg(parts, bottom + 26, label)
 
 
+def standalone(svg: str, colours: str) -> str:
+    """A picture of a page as a file of its own.
+
+    Parameters
+    ----------
+    svg : str
+        Of a function of this module.
+    colours : str
+        CSS that sets the variables, for `:root`.
+
+    Returns
+    -------
+    str
+        Light or dark as its reader is.
+    """
+    ground = f"{colours} svg {{ background: var(--page); font-family: sans-serif; }}"
+    opening = '<svg xmlns="http://www.w3.org/2000/svg"'
+    return svg.replace("<svg", opening, 1).replace(">", f"><style>{ground}</style>", 1)
+
+
 def points(series: Sequence[Series], label: str, x_unit: str, y_unit: str) -> str:
     """Draw values over others as points.
 
@@ -119,6 +153,95 @@ def lines(series: Sequence[Series], label: str, x_unit: str, y_unit: str) -> str
         return [line, *(_dot(x(at), y(v), row.colour) for at, v in zip(row.x, row.values, strict=True))]
 
     return _over(series, label, x_unit, y_unit, paint)
+
+
+def intervals(rows: Sequence[Difference], label: str, unit: str) -> str:
+    """Draw differences, one below the other, around a line at zero.
+
+    Parameters
+    ----------
+    rows : sequence of Difference
+        Intervals that are not finite are not drawn, nor are rows without a finite value.
+    label : str
+        What the picture shows, for those who cannot see it.
+    unit : str
+        Below the axis.
+
+    Returns
+    -------
+    str
+        As `strips`. The interval is a thick line, the second one a thin line.
+    """
+    ends = [end for row in rows for end in (row.value, row.low, row.high, *(row.outer or ()))]
+    ends = [end for end in ends if math.isfinite(end)]
+    if not ends:
+        return ""
+    height = 19.0
+    bottom = _TOP + height * len(rows)
+    marks = _ticks([*ends, 0.0], 6)
+    x = _scale(marks, _NAMES, WIDTH - _RIGHT)
+    parts = [_line(x(mark), _TOP, x(mark), bottom, "--rule" if mark else "--soft") for mark in marks]
+    parts += [_text(x(mark), bottom + 11, _number(mark), "middle") for mark in marks]
+    parts.append(_text(WIDTH - _RIGHT, bottom + 22, unit, "end"))
+    for number, row in enumerate(rows):
+        y = _TOP + height * (number + 0.5)
+        parts.append(_text(_NAMES - 8, y + 3, row.name, "end"))
+        for span, width in ((row.outer, 1.0), ((row.low, row.high), 4.0)):
+            if span is not None and all(map(math.isfinite, span)):
+                parts.append(_line(x(span[0]), y, x(span[1]), y, row.colour, width))
+        if math.isfinite(row.value):
+            style = f"fill: var(--page); stroke: var({row.colour}); stroke-width: 1.6"
+            parts.append(f'<circle cx="{_place(x(row.value))}" cy="{_place(y)}" r="3" style="{style}"/>')
+    return _svg(parts, bottom + 26, label)
+
+
+def matrix(
+    names: Sequence[str], cells: Sequence[Sequence[tuple[str, str, float] | None]], label: str, note: str
+) -> str:
+    """Draw a square table with coloured cells.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of rows and columns.
+    cells : sequence of sequence of (text, colour, strength) or None
+        By row and column: a short text, the CSS variable of a colour, and how much of it, from 0 to 1.
+    label : str
+        What the picture shows, for those who cannot see it.
+    note : str
+        Below it.
+
+    Returns
+    -------
+    str
+        As `strips`; empty without names.
+    """
+    if not names:
+        return ""
+    side = (WIDTH - _NAMES - _RIGHT) / len(names)
+    height = min(side, 26.0)
+    head = 12.0 + 5.0 * max(len(name[:_MATRIX_CHARS]) for name in names) * math.sin(math.radians(40))
+    parts = []
+    for number, name in enumerate(names):
+        short = name if len(name) <= _MATRIX_CHARS else f"{name[: _MATRIX_CHARS - 1]}…"
+        at, top = _NAMES + side * (number + 0.5), head + height * (number + 0.5)
+        turned = _text(at - 3, head - 5, short, "start")
+        parts.append(f'<g transform="rotate(-40 {_place(at)} {_place(head - 5)})">{turned}</g>')
+        parts.append(_text(_NAMES - 8, top + 3, short, "end"))
+        for place, cell in enumerate(cells[number]):
+            if cell is None:
+                continue
+            text, colour, strength = cell
+            corner = f'x="{_place(_NAMES + side * place + 0.5)}" y="{_place(head + height * number + 0.5)}"'
+            size = f'width="{_place(side - 1)}" height="{_place(height - 1)}" rx="2"'
+            parts.append(f'<rect {corner} {size} style="fill: var({colour}); fill-opacity: {strength:.2f}"/>')
+            ink = "--card" if strength > 0.6 else "--ink"
+            style = f"fill: var({ink}); font-size: {min(8.5, side / 4):.1f}px; text-anchor: middle"
+            middle = f'x="{_place(_NAMES + side * (place + 0.5))}" y="{_place(top + 3)}"'
+            parts.append(f'<text {middle} style="{style}">{html.escape(text)}</text>')
+    bottom = head + height * len(names)
+    parts.append(_text(_NAMES, bottom + 14, note, "start"))
+    return _svg(parts, bottom + 22, label)
 
 
 _Scale = Callable[[float], float]
