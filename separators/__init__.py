@@ -6,6 +6,7 @@ overlap_add     a network as a separator: overlapping segments, in a stream
 ensemble        several as one: weighted means, one behind another
 postprocessing  what is done around one: levels, least squares, mixture consistency, the Wiener filter
 remainder       what one leaves of the mixture, as another source
+summed          sums of one's sources: drums, bass and other as an accompaniment
 resampling      one for audio of other rates and channels
 streams         blocks cut alike, read by several, kept on disk
 baselines       separators without weights

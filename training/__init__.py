@@ -20,6 +20,11 @@ bsseval      BSSEval v4
 perceptual   the 2f-model
 oracles      separations that know the answer
 listening    material for listening tests (behind it trials)
+
+study        what a study is: variants of a recipe, seeds, tests
+ablation     running one (behind it variants, workers)
+comparison   its tables
+statistics   paired tests, Holm's correction, effect sizes, seeds as a random effect
 """
 
 import lazy_loader

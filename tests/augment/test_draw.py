@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +308,49 @@ def test_a_song_comes_twice_rather_than_a_label_and_what_has_none_is_free(tmp_pa
     assert all(len({song for song, _ in sources}) == 3 for sources in drawn_labels(none, 3, distinct_labels=True))
     same = labelled(tmp_path / "c", {"x": ["Dog"], "y": ["Dog"]})
     assert all(len(sources) == 2 for sources in drawn_labels(same, 2, distinct_labels=True))
+
+
+def test_recipes_that_differ_in_transforms_draw_all_else_alike(corpus: Corpus) -> None:
+    swap, remix = {"swap": {"p": 0.5}}, {"remix": {"gain_db": [-9, 9]}}
+    sign, equalizer = {"sign": {"p": 0.5}}, {"equalizer": {}}
+
+    def planned(*transforms: Any, of_music: Sequence[Any] = ()) -> list[MixturePlan]:
+        sources = {
+            "dialogue": {"stems": "speech", "count": [0, 2], "gain_db": [-10, 10], "place": "scatter"},
+            "music": {"stems": "music", "count": [1, 2], "lufs": [-30, -20], "transforms": list(of_music)},
+        }
+        mix = recipe(sources=sources, transforms=list(transforms))
+        pool = pool_of(mix, corpus)
+        return [draw(mix, pool, 1, 0, index) for index in range(40)]
+
+    def events(plan: MixturePlan) -> list[tuple[object, ...]]:
+        """All of the events but their transforms, though the level of loudness that they are brought to."""
+        loudness = [step for event in plan.events for step in event.transforms if step["name"] == "loudness"]
+        return [dataclasses.astuple(dataclasses.replace(event, transforms=())) for event in plan.events] + [
+            tuple(sorted(step.items())) for step in loudness
+        ]
+
+    plain = planned()
+    for others in (
+        planned(swap),
+        planned(swap, remix),
+        planned(of_music=[sign]),
+        planned(remix, of_music=[equalizer]),
+    ):
+        assert [events(plan) for plan in others] == [events(plan) for plan in plain]
+    # and the same transform the same, whatever is before it
+    alone, behind = planned(swap), planned(remix, swap)
+    swapped = [[step for step in plan.transforms if step["name"] == "swap"] for plan in behind]
+    assert swapped == [list(plan.transforms) for plan in alone]
+    assert 5 < sum(map(bool, swapped)) < 35
+    signs = [
+        [[step for step in event.transforms if step["name"] == "sign"] for event in plan.events]
+        for plan in planned(of_music=[equalizer, sign])
+    ]
+    assert signs == [
+        [[step for step in event.transforms if step["name"] == "sign"] for event in plan.events]
+        for plan in planned(of_music=[sign])
+    ]
+    # but one that is there twice draws twice
+    twice = planned(swap, swap)
+    assert any(len(plan.transforms) == 1 for plan in twice)

@@ -134,7 +134,7 @@ def test_an_interrupted_study_goes_on_without_repeating_a_run(folder: Path, tmp_
     )
     assert ("baseline, seed 0", 1) not in steps
     assert ("swap, seed 0", 2) not in steps  # it goes on behind it
-    assert ("swap, seed 0", 3) in steps
+    assert ("swap, seed 0", 6) in steps
     after = weights_of(out)
     assert {name: after[name] for name in before if name.startswith("baseline")} == before
     assert not found.missing

@@ -24,7 +24,7 @@ DRUG_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
 CROSSED = [188, 96, 168, 176, 153, 172, 177, 163, 146, 173, 186, 168, 177, 184, 96]
 SELFED = [139, 163, 160, 160, 147, 149, 149, 122, 132, 144, 130, 144, 102, 124, 144]
 
-# M. Hollander, D. Wolfe, "Nonparametric statistical methods", 1973, page 29: Hamilton depression scale factors of nine
+# M. Hollander, D. Wolfe, "Nonparametric statistical methods", 1973, page 29: Hamilton depression scales of nine
 # patients before and after a tranquilizer (the example of R's wilcox.test)
 BEFORE = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
 AFTER = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]

@@ -115,7 +115,7 @@ def test_what_is_wrong_is_told(tmp_path: Path, changes: dict[str, Any], message:
 def test_ready_studies_read(tmp_path: Path, name: str) -> None:
     path = Path(__file__).parents[2] / "recipes" / "studies" / f"{name}.yaml"
     sizes = yaml.safe_load(path.read_text())["sizes"]
-    corpora = {corpus: tmp_path for corpus in yaml.safe_load(path.read_text())["corpora"]}
+    corpora = dict.fromkeys(yaml.safe_load(path.read_text())["corpora"], tmp_path)
     assert list(sizes) == ["cpu", "gpu"]
     for size in sizes:
         study = load_study(name, size=size, corpora=corpora)
