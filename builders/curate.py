@@ -1,7 +1,8 @@
 """The curation: a corpus in, what is worth training with out, graded, gated, balanced, split and cut into clips.
 
-The path, top to bottom in `CurateBuilder.build`: inspect, grade, gate, duplicates, unseen, balance, split, clips,
-link, write. The first half, who stays, is `builders.selection`; what is known about songs is decided by `curation`.
+The path, top to bottom in `CurateBuilder.build`: hear, inspect, grade, gate, duplicates, unseen, balance, split,
+clips, link, write. The first half, who stays, is `builders.selection`; what is known about songs is decided by
+`curation`.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ class CurateBuilder:
         with BuildLock(self.out):
             run.claim_folder()
             run.remove_temporary_files()
+            run.hear()
             run.inspect()
             run.grade()
             run.gate()
@@ -422,6 +424,7 @@ class _Curation(Selection):
         stems["reasons"] = [json.dumps(verdict.reasons, ensure_ascii=False) for verdict in verdicts]
         measured = self._columns(stems)
         stems[measured.columns] = stems[measured.columns].fillna(measured)
+        stems["audit"] = [self.heard.audit[key] for key in zip(stems["song_id"], stems["stem"], strict=True)]
         stems["weight"] = None if self.weights is None else stems["song_id"].map(self.weights).to_numpy()
         tables = {"clips": self.clips, "stems": stems}
         pairs, tracks = self.corpus.pairs, self.corpus.tracks

@@ -39,6 +39,7 @@ from builders.run import (
 from builders.scan import Reject
 from builders.stage import Engine, Product, Stage, Work
 from manifests.audio import Audio, blocks, content_id, read
+from manifests.audited import stems_as_built
 from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import AudioError, BuildError, RecipeError, TableError, did_you_mean
 from manifests.exports.mixing import resampled_frames
@@ -54,7 +55,6 @@ from manifests.packing import (
     shard_sizes,
     write_index,
 )
-from manifests.tables import find_table
 
 PACK_VERSION = 1
 
@@ -390,7 +390,7 @@ class _Run(Run):
 
 
 def _stems_path(folder: Path) -> Path:
-    path = find_table(folder, "stems")
+    path = stems_as_built(folder)
     assert path is not None, "Corpus.open refuses a folder without"
     return path
 

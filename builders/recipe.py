@@ -40,7 +40,7 @@ _Names = Annotated[tuple[str, ...], BeforeValidator(_names_if_said)]
 class CatalogRecipe(BaseModel):
     """How a catalogue becomes a corpus. The defaults are the filters of Pretet et al. (ICASSP 2019)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     max_duration_difference_s: Annotated[Annotated[float, Field(ge=0)] | None, _Said] = 2.0
     """Largest difference between the durations of the music (not of the files) of a pair; none: any.
@@ -69,7 +69,10 @@ class CatalogRecipe(BaseModel):
     Lower where the peak would pass full scale."""
 
     audio_format: Literal["flac", "wav"] = "flac"
+    """Of the files that are written."""
+
     bit_depth: Annotated[Literal[16, 24], BeforeValidator(_number_if_said)] = 24
+    """Of their samples."""
 
     max_item_s: Annotated[float, Field(gt=0)] = 900.0
     """A file or pair that takes longer is given up, with a row in the rejected table."""
@@ -78,10 +81,14 @@ class CatalogRecipe(BaseModel):
 class CurateRecipe(BaseModel):
     """How a corpus becomes one to train with: what is left out, who goes into which split, where clips are cut."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     min_grade: Literal["A", "B", "C", "D"] = "C"
     """Songs with a lower grade are left out; D keeps all."""
+
+    audit: Literal["rejected", "unheard", "ignore"] = "rejected"
+    """Which songs `stemloom audit` leaves out: those rejected by ear, those nobody has accepted as well, or none. What
+    was accepted stays whatever its grade, unless ignored; limits and gates hold for it too."""
 
     witness: Annotated[str | None, _Said] = None
     """One more witness of voices: 'python:MODULE:FUNCTION', a function of (audio, sample_rate) to the probability
@@ -170,7 +177,7 @@ SINGLE_SOUNDS = ("loose", "librispeech", "fma", "fsd50k")
 class ImportRecipe(BaseModel):
     """How somebody's folder of stems becomes a corpus."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     layout: Literal["musdb18", "moisesdb", "folders", "loose", "librispeech", "fma", "fsd50k"]
     """What the folder is: MUSDB18-HQ, MoisesDB, a folder for each song with a file for each stem, a library with a
@@ -259,7 +266,7 @@ class ImportRecipe(BaseModel):
 class MixtureRecipe(BaseModel):
     """How many mixtures are rendered, and as what; how they are drawn is a mixing recipe (`augment.recipe`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     num: Annotated[int, Field(ge=1)] = 1000
     """Mixtures, drawn from all songs of the corpora."""
@@ -278,7 +285,10 @@ class MixtureRecipe(BaseModel):
     """Whether each mixture has its annotation as JAMS, as scaper writes it, besides its rows in the table."""
 
     audio_format: Literal["flac", "wav"] = "flac"
+    """Of the files that are written."""
+
     bit_depth: Annotated[Literal[16, 24], BeforeValidator(_number_if_said)] = 24
+    """Of their samples."""
 
     max_item_s: Annotated[float, Field(gt=0)] = 900.0
     """A mixture that takes longer is given up, with a row in the rejected table."""
@@ -298,6 +308,8 @@ class MixedRecipe(MixtureRecipe):
     """A `MixtureRecipe` as `recipe.json` keeps it: with the mixing recipe, and what the corpora's tables hold."""
 
     mix: dict[str, JsonValue]
+    """The mixing recipe, whole."""
+
     corpora: dict[str, str]
     """By name: a hash of the corpus' tables."""
 
@@ -305,7 +317,7 @@ class MixedRecipe(MixtureRecipe):
 class ExportRecipe(BaseModel):
     """How a corpus is written in the layout of another project."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     layout: Literal["musdb18", "msst", "lhotse", "huggingface", "csv"]
     """For whom: MUSDB18's readers, Music-Source-Separation-Training, lhotse, Hugging Face datasets, anybody."""
@@ -357,7 +369,7 @@ class ExportRecipe(BaseModel):
 class CardRecipe(BaseModel):
     """What the tables of a corpus cannot know about its publication."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     title: Annotated[Annotated[str, Field(min_length=1)] | None, _Said] = None
     """Of the dataset; none: the name of its folder."""
@@ -378,7 +390,7 @@ class CardRecipe(BaseModel):
 class PackRecipe(BaseModel):
     """How the audio of a corpus is packed: as plain samples, to be read without decoding."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     sample_format: Literal["auto", "int16", "float32"] = "auto"
     """Of the samples; auto: int16 if that loses nothing (all files have 16 bits, and nothing is resampled or mixed

@@ -1,4 +1,4 @@
-"""Which songs of a corpus stay: inspected, graded, gated, no duplicate, nothing that must stay unseen.
+"""Which songs of a corpus stay: heard, inspected, graded, gated, no duplicate, nothing that must stay unseen.
 
 The first half of a curation, in the order in which its steps are called; `builders.curate` does the second with the
 songs that are left. Whoever leaves has a row in the rejected table.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from builders.audit.standing import Standing, standing
+from builders.audit.verdicts import read_verdicts
 from builders.inspection import INSPECT_VERSION, Inspection, InspectItem, inspect_song, load_witness
 from builders.recipe import CurateRecipe
 from builders.run import FAILURES, Progress, Run
@@ -36,6 +39,8 @@ from manifests.corpus import MIXTURE, Corpus, whole_of
 from manifests.errors import BuildError, RecipeError, did_you_mean
 from manifests.schemas import GRADES
 from manifests.tables import TableFormat
+
+log = logging.getLogger(__name__)
 
 SONG_MEASURES = {
     *(field.name for field in dataclasses.fields(Measures) if field.name != "num_frames"),
@@ -110,10 +115,42 @@ class Selection(Run):
                 self.leave_out(song_id, "inspect", "limit", "beyond --limit")
             self.songs = self.songs[:limit]
         self.hours["in"] = self.num_hours()
+        self.heard: Standing = standing(corpus, read_verdicts(corpus.folder))
         self.found: dict[str, InspectedSong] = {}
         self.links: list[tuple[str, str]] = []
         self.outside: dict[str, Fingerprint] = {}
         self.facts: dict[str, Any] = {"gates": [], "genres": {}, "splits": {}, "grades": {}, "leaks": {}}
+
+    def hear(self) -> None:
+        """Leave out what people rejected when they listened."""
+        for note in self.heard.notes():
+            log.warning("%s: %s", self.corpus.folder, note)
+        with self.step("audit"):
+            if self.recipe.audit == "ignore":
+                return
+            for song_id in self.songs.index:
+                stems = self.corpus.song(song_id)
+                rejected = next((stem for stem in stems if self.heard.audit[song_id, stem] == "rejected"), None)
+                if rejected is not None:
+                    self.leave_out(song_id, "audit", *self._rejection(song_id, rejected))
+                elif self.recipe.audit == "unheard" and not self.is_accepted(song_id):
+                    self.leave_out(song_id, "audit", "unheard", "nobody has accepted all of it by ear")
+            gone = {reject.id for reject in self.rejects if reject.stage == "audit"}
+            self.songs = self.songs[~self.songs.index.isin(gone)]
+
+    def _rejection(self, song_id: str, stem: str) -> tuple[str, str]:
+        """Why a stem was rejected: the reason, and who said so."""
+        verdict = self.heard.said.get((song_id, stem))
+        if verdict is None:
+            return "rejected", f"{stem}: the stems table says so"
+        what = "song" if verdict.stem is None else verdict.stem
+        detail = f"{what}: rejected by {verdict.reviewer} on {verdict.time[:10]}"
+        return verdict.reason or "rejected", f"{detail}: {verdict.note}" if verdict.note else detail
+
+    def is_accepted(self, song_id: str) -> bool:
+        """Whether a person has accepted all of a song, and the recipe asks for such verdicts."""
+        stems = self.corpus.song(song_id)
+        return self.recipe.audit != "ignore" and all(self.heard.audit[song_id, s] == "accepted" for s in stems)
 
     def inspect(self) -> None:
         """Every song measured; those whose files cannot be read, or are not what their rows say, are left out."""
@@ -178,10 +215,10 @@ class Selection(Run):
         return Inspection(value, arrays)
 
     def grade(self) -> None:
-        """Leave out songs with a lower grade than the recipe's."""
+        """Leave out songs with a lower grade than the recipe's, but for those that a person has accepted."""
         grades = pd.Series({song_id: song.verdict.grade for song_id, song in self.found.items()}, dtype="string")
         self.facts["grades"] = {grade: int((grades == grade).sum()) for grade in GRADES}
-        low = grades[grades > self.recipe.min_grade].index
+        low = [song_id for song_id in grades[grades > self.recipe.min_grade].index if not self.is_accepted(song_id)]
         details = {song_id: "; ".join(self.found[song_id].verdict.reasons) for song_id in low}
         with self.step("grade"):
             for song_id in low:
@@ -230,8 +267,12 @@ class Selection(Run):
             same = near[is_whole & (near["bit_error_rate"] <= MAX_DUPLICATE_ERROR_RATE)]
             if self.recipe.duplicates == "keep" or same.empty:
                 return
+
             # best first: a song leaves for one that stays
-            order = sorted(self.songs.index, key=lambda song_id: (self.found[song_id].verdict.grade, song_id))
+            def place(song_id: str) -> tuple[bool, str, str]:
+                return (not self.is_accepted(song_id), self.found[song_id].verdict.grade, song_id)
+
+            order = sorted(self.songs.index, key=place)
             rank = {song_id: place for place, song_id in enumerate(order)}
             partners: dict[str, dict[str, float]] = {}
             for a, b, rate in same[["song_a", "song_b", "bit_error_rate"]].itertuples(index=False):

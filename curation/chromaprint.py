@@ -52,6 +52,8 @@ from manifests.errors import RecipeError, StemloomError
 Audio = npt.NDArray[np.float32]
 Pcm = npt.NDArray[np.int16]
 Fingerprint = npt.NDArray[np.uint32]
+"""Sub-fingerprints, in order: 32 bits every 0.124 s."""
+
 Floats = npt.NDArray[np.float64]
 Backend = Literal["auto", "numpy", "library", "fpcalc"]
 

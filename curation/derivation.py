@@ -35,6 +35,7 @@ Audio = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float32]
 Method = Literal["transfer", "half-wave"]
 METHODS: tuple[Method, ...] = get_args(Method)
+"""Ways to derive vocals."""
 
 _BLOCK_S = 30.0
 _OVERLAP_S = 1.0

@@ -162,7 +162,7 @@ def label(title: str, album: str | None = None, artist: str | None = None) -> La
     title : str
         As tagged, or a cleaned file name.
     album, artist : str, optional
-        As tagged. An ``Artist - `` before the title is taken off.
+        As tagged. An artist before the title, with a dash, is taken off.
 
     Returns
     -------

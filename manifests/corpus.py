@@ -21,11 +21,13 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from manifests.audio import Audio, read
+from manifests.audited import stems_as_built
 from manifests.errors import RecipeError, TableError, did_you_mean
 from manifests.paths import resolve
 from manifests.tables import find_table, read_table
 
 CORPUS_ROOT = "."
+"""The root of audio that lies in the corpus' own folder."""
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -108,18 +110,22 @@ class Corpus:
     @functools.cached_property
     def _songs(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Song to stem to row, with None for nulls, for look-ups that cost nothing."""
-        frame = self.stems.astype(object)
+        columns = {str(key): column.astype(object) for key, column in self.stems.items()}
+        values = [column.where(column.notna(), None).to_list() for column in columns.values()]
         songs: dict[str, dict[str, dict[str, Any]]] = {}
-        for row in frame.where(frame.notna(), None).to_dict("records"):
-            songs.setdefault(row["song_id"], {})[row["stem"]] = {str(key): value for key, value in row.items()}
+        for row in zip(*values, strict=True):
+            record = dict(zip(columns, row, strict=True))
+            songs.setdefault(record["song_id"], {})[record["stem"]] = record
         return songs
 
     @functools.cached_property
     def identity(self) -> str:
-        """What of a corpus decides which mixtures are drawn: a hash of its stems and clips tables."""
+        """What of a corpus decides which mixtures are drawn: a hash of its stems and clips tables.
+
+        Verdicts by ear are not part of it (`manifests.audited`).
+        """
         digest = hashlib.blake2b(digest_size=16)
-        for name in ("stems", "clips"):
-            path = find_table(self.folder, name)
+        for path in (stems_as_built(self.folder), find_table(self.folder, "clips")):
             digest.update(b"" if path is None else path.read_bytes())
         return digest.hexdigest()
 

@@ -25,12 +25,16 @@ if TYPE_CHECKING:
     import av
 
 Audio: TypeAlias = npt.NDArray[np.float32]
+"""Samples [shape=(channels, frames)], full scale +-1."""
+
 
 # Seventh-order Ambisonics has 64. A header that claims more is broken, and each block would be huge.
 MAX_CHANNELS = 64
 _LIBSNDFILE_SUFFIXES = frozenset({".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff"})
 _FFMPEG_SUFFIXES = frozenset({".m4a", ".mp4", ".aac"})
 AUDIO_SUFFIXES: frozenset[str] = _LIBSNDFILE_SUFFIXES | _FFMPEG_SUFFIXES
+"""Of files that are looked at, in lower case, with the dot."""
+
 
 _CODECS = {"WAV": "wav", "WAVEX": "wav", "RF64": "wav", "MPEG_LAYER_III": "mp3", "MPEG_LAYER_II": "mp2"}
 _CODECS |= {"MPEG_LAYER_I": "mp1"}

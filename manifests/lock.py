@@ -23,6 +23,8 @@ class BuildLock:
     ----------
     folder : Path
         The build folder; created if need be.
+    worker : str
+        What holds it, as a second one is told.
 
     Raises
     ------
@@ -36,6 +38,7 @@ class BuildLock:
     """
 
     folder: Path
+    worker: str = "build"
     _handle: int | None = field(default=None, init=False, repr=False)
 
     def __enter__(self) -> BuildLock:
@@ -67,7 +70,7 @@ class BuildLock:
         except BlockingIOError as error:
             pid = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise BuildError(
-                f"{self.folder}: another build (pid {pid}) is at work in this folder; wait until it has "
+                f"{self.folder}: another {self.worker} (pid {pid}) is at work in this folder; wait until it has "
                 f"ended, stop it with 'kill -INT {pid}', or choose another folder"
             ) from error
         except OSError as error:

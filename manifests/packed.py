@@ -6,7 +6,8 @@ planar (all frames of channel 0, then of channel 1 ...), starts at a multiple of
 int16 stands for value / 32768, float32 for itself.
 
 `PackedReader` maps the shards into memory: a crop costs a copy. The index holds the content id of the stems table
-that was packed, and a store whose corpus has changed is refused. `manifests.packing` writes it.
+that was packed, and a store whose corpus has changed is refused; verdicts by ear change none (`manifests.audited`).
+`manifests.packing` writes it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import pyarrow
 import pyarrow.parquet
 
 from manifests.audio import Audio, content_id
+from manifests.audited import stems_as_built
 from manifests.corpus import Corpus
 from manifests.crops import is_finite
 from manifests.errors import AudioError, BuildError, TableError
@@ -116,7 +118,7 @@ def _read_table(folder: Path, columns: list[str] | None = None) -> pyarrow.Table
         table = pyarrow.parquet.read_table(path, columns=columns, page_checksum_verification=True)
     except (OSError, pyarrow.ArrowException) as error:
         raise TableError(f"{path}: cannot be read ({error}); run 'stemloom pack {folder}' again") from error
-    stems = find_table(folder, "stems")
+    stems = stems_as_built(folder)
     if stems is None:
         raise TableError(f"{folder}: holds no stems.parquet or stems.jsonl; give the folder of a finished build")
     if content_id(stems).encode() != schema.metadata[TABLE_KEY]:

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 TableFormat: TypeAlias = Literal["parquet", "jsonl"]
+"""Of the files of tables."""
 
 _ARROW_TYPES = {STRING: pyarrow.string(), INTEGER: pyarrow.int64(), FLOAT: pyarrow.float64()}
 _PANDAS_TYPES = {pyarrow.string(): STRING, pyarrow.large_string(): STRING, pyarrow.int64(): INTEGER}

@@ -15,7 +15,18 @@ from builders.report.records import part, rows_of
 from manifests.errors import TableError
 
 _TABLES = ("songs", "summary", "comparisons", "sweep", "curves")
-_COLOURS = ("--soft", "--one", "--vocals", "--two", "--three", "--four", "--five", "--six", "--bad", "--mixture")
+_COLOURS = (
+    "--soft",
+    "--one",
+    "--vocals",
+    "--two",
+    "--three",
+    "--four",
+    "--six",
+    "--bad",
+    "--mixture",
+    "--alternative",
+)
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,10 @@ def write_study_page(folder: Path) -> Path:
         .render(
             **about,
             variants=_variants(study),
+            reasons=[
+                (why, [run for run, other in missing if other == why])
+                for why in dict.fromkeys(why for _, why in missing)
+            ],
             key=[(found.colour(name), name) for name in found.variants],
             matrices=matrices,
             forests=forests,
@@ -155,7 +159,7 @@ def _score_tables(found: Findings) -> list[ScoreTable]:
         tables.append(
             ScoreTable(
                 test,
-                f"{' to '.join(map(str, [*{counts[0]: 0, counts[-1]: 0}]))} songs"
+                _range(counts, "song")
                 + (f"; up to {left_out} without a finite score are left out" if left_out else ""),
                 tuple((target, len(found.scores)) for target in targets),
                 tuple(_short(score) for _ in targets for score in found.scores),
@@ -186,7 +190,7 @@ def _pairs(found: Findings) -> list[tuple[str, str, str, list[PairRow]]]:
         if rows:
             songs = sorted({int(row["songs"]) for row in compared.values()})
             seeds = sorted({int(row["seeds"]) for row in compared.values()})
-            listed.append((test, target, f"{_range(songs)} songs, {_range(seeds)} seeds", rows))
+            listed.append((test, target, f"{_range(songs, 'song')}, {_range(seeds, 'seed')}", rows))
     return listed
 
 
@@ -227,8 +231,8 @@ def _signed(value: object) -> str:
     return f"+{text}" if isinstance(value, float) and value > 0 and text[0].isdigit() else text
 
 
-def _range(counts: Sequence[int]) -> str:
-    return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+def _range(counts: Sequence[int], what: str) -> str:
+    return f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} {what}{'' if counts[-1] == 1 else 's'}"
 
 
 def _short(score: str) -> str:
