@@ -4,8 +4,8 @@ Everything random about a mixture is decided here, by a generator of its own: `S
 So a mixture depends on nothing else: not on workers, ranks, the order of draws or where a run was resumed.
 
 Each transform of a mixture, and of each of its sources, draws from a generator that is spawned of that one for it
-alone. So recipes that differ in transforms draw the same songs, moments and gains, and the transforms that they share
-draw the same parameters: what differs between networks that are trained on them is the transforms' doing.
+alone. So recipes that differ in transforms draw the same songs, moments and gains, and the transforms that they
+share draw the same parameters: what differs between networks that are trained on them is the transforms' doing.
 """
 
 from __future__ import annotations

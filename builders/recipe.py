@@ -87,8 +87,8 @@ class CurateRecipe(BaseModel):
     """Songs with a lower grade are left out; D keeps all."""
 
     audit: Literal["rejected", "unheard", "ignore"] = "rejected"
-    """Which songs `stemloom audit` leaves out: those rejected by ear, those nobody has accepted as well, or none. What
-    was accepted stays whatever its grade, unless ignored; limits and gates hold for it too."""
+    """Which songs `stemloom audit` leaves out: those rejected by ear, those nobody has accepted as well, or none.
+    What was accepted stays whatever its grade, unless ignored; limits and gates hold for it too."""
 
     witness: Annotated[str | None, _Said] = None
     """One more witness of voices: 'python:MODULE:FUNCTION', a function of (audio, sample_rate) to the probability
