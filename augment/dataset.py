@@ -1,7 +1,7 @@
 """Mixtures for torch: a dataset with a length, and an endless stream of batches.
 
     dataset = MixtureDataset(recipe, pool, seed=0, length=10_000)
-    loader = DataLoader(dataset, batch_size=8, num_workers=4, persistent_workers=True)
+    loader = DataLoader(dataset, batch_size=8, num_workers=4, multiprocessing_context="forkserver")
     for epoch in range(100):
         dataset.set_epoch(epoch)
         for mixture, targets in loader: ...
@@ -11,7 +11,8 @@
 
 `mixture` is float32 (batch, channels, frames), `targets` (batch, sources, channels, frames). A mixture depends on
 the seed, the epoch and its index only: 0, 1 or 8 workers and any number of ranks see the same ones, in the same
-order, and a run resumes from a counter. Both pickle, so workers may be spawned.
+order, and a run resumes from a counter. Both pickle, so workers need not be
+forked, which can hang where the process has threads.
 
 A file that cannot be read any more (vanished, damaged, on a drive that was unmounted) is, by `on_error`, an error,
 or a warning and another draw of the same mixture, which is reproducible too: `draw(..., attempt=1)`. Replacements

@@ -62,7 +62,6 @@ def do_runs(
     free: queue.SimpleQueue[str] = queue.SimpleQueue()
     for number in range(jobs):
         free.put(devices[number % len(devices)])
-    threads = max(1, (os.cpu_count() or 1) // jobs)
     failures: dict[str, str] = {}
     alive: list[BaseProcess] = []
 
@@ -74,7 +73,7 @@ def do_runs(
                 return
             device = free.get()
             try:
-                ended = _in_a_process(run, device, working, threads, report, alive)
+                ended = _in_a_process(run, device, working, jobs, report, alive)
             finally:
                 free.put(device)
             if ended == "finished":
@@ -127,12 +126,12 @@ def _in_this_process(
 
 
 def _in_a_process(
-    run: Run, device: str, working: Working, threads: int, report: Report, alive: list[BaseProcess]
+    run: Run, device: str, working: Working, jobs: int, report: Report, alive: list[BaseProcess]
 ) -> str:
     """Do a run in a process, and say how it ended: a state, or what went wrong."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(run, device, working, threads, theirs), name=run.name)
+    process = context.Process(target=_work, args=(run, device, working, jobs, theirs), name=run.name)
     process.start()
     alive.append(process)
     theirs.close()
@@ -158,13 +157,13 @@ def _in_a_process(
     return f"its process {how}{hint}"
 
 
-def _work(run: Run, device: str, working: Working, threads: int, ours: Connection) -> None:
+def _work(run: Run, device: str, working: Working, jobs: int, ours: Connection) -> None:
     """What the process of a run does."""
     with contextlib.suppress(OSError):  # so that a terminal's Ctrl-C reaches it only through its parent
         os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     end_with_parent()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
     try:
         ended: str = do_run(run, device, working, lambda *about: ours.send(("report", *about)))
     except KeyboardInterrupt:
