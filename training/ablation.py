@@ -152,7 +152,7 @@ def run_study(
     check_runs(runs)
     if find_table(out, "stems") is not None or (out / RUN).exists():
         raise BuildError(f"{out}: is a corpus, a build or a training run; choose another folder for the study")
-    with BuildLock(out):
+    with BuildLock(out, "study"):
         # what is there of an earlier call is not finished from here on
         (out / STUDY).unlink(missing_ok=True)
         # variants with the same settings are one run

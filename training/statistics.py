@@ -192,13 +192,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     list of float
         In the same order, at most 1.
     """
-    from statsmodels.stats.multitest import multipletests
-
-    adjusted = np.array(p_values, dtype=np.float64)
-    tested = ~np.isnan(adjusted)
-    if tested.any():
-        adjusted[tested] = multipletests(adjusted[tested], method="holm")[1]
-    return [float(value) for value in adjusted]
+    values = np.array(p_values, dtype=np.float64)
+    order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]  # NaN is sorted to the end
+    factors = len(order) - np.arange(len(order))
+    values[order] = np.minimum(np.maximum.accumulate(factors * values[order]), 1.0)
+    return [float(value) for value in values]
 
 
 def effect(values: npt.ArrayLike, others: npt.ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Effect:

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as formula
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from training.statistics import across_seeds, effect, holm, paired_t, wilcoxon
 
@@ -69,8 +70,10 @@ def test_holm_leaves_what_was_not_tested() -> None:
     assert holm([]) == []
 
 
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_is_between_the_value_and_bonferroni(p_values: list[float]) -> None:
+def test_holm_is_statsmodels_and_between_the_value_and_bonferroni(p_values: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist(), abs=1e-12)
     for adjusted, p in zip(holm(p_values), p_values, strict=True):
         assert p <= adjusted + 1e-12
         assert adjusted <= min(1.0, p * len(p_values)) + 1e-12
