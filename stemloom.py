@@ -1091,9 +1091,9 @@ def ablate(
         The folder for runs, tables and the page. The same command goes on; what is done is not done again.
     """
     from builders.report.study import write_study_page
-    from training.ablation import run_study
+    from training.ablation import checked_runs, run_study
     from training.study import load_study
-    from training.variants import check_runs, is_done, runs_of
+    from training.variants import is_done
 
     given = dict(corpus.partition("=")[::2] for corpus in corpora)
     for name, folder in given.items():
@@ -1101,15 +1101,17 @@ def ablate(
             raise RecipeError(f"--corpus {name}: write NAME=FOLDER")
     recipe = load_study(study, size=size, corpora={name: Path(folder) for name, folder in given.items()})
     if seeds is not None:
+        if seeds > len(recipe.seeds):
+            raise RecipeError(
+                f"--seeds {seeds}: {study} has {_counted(len(recipe.seeds), 'seed')}; write 'seeds' there"
+            )
         recipe = recipe.model_copy(update={"seeds": recipe.seeds[:seeds]})
     console.print(
         f"{study}: {len(recipe.variants)} variants with {_counted(len(recipe.seeds), 'seed')} each, compared with "
         f"'{recipe.compared_with}'; tested on {', '.join(test.name for test in recipe.tests)}"
     )
     if dry_run:
-        runs = runs_of(recipe, out)
-        check_runs(runs)
-        for run in runs:
+        for run in checked_runs(recipe, out):
             steps = run.recipe.epochs * run.recipe.epoch_steps()
             console.print(f"{run.name}: {'is done' if is_done(run) else f'{steps} steps'} ({run.folder})")
         return 0
@@ -1124,7 +1126,8 @@ def ablate(
             progress=progress,
         )
     page = write_study_page(out)
-    console.print(_study_table(f"{out}", found, recipe.scores[0]))
+    if len(found.summary):
+        console.print(_study_table(f"{out}", found, recipe.scores[0]))
     if found.done_before:
         console.print(f"{_counted(found.done_before, 'run')} had been done before")
     console.print(f"page: {page}")

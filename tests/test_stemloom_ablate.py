@@ -85,6 +85,12 @@ def test_bad_usage_is_told_in_a_line(run: Terminal, tmp_path: Path) -> None:
             "there is no size 'big'",
         ),
         ([path, "--out", tmp_path / "songs", "--corpus", f"songs={tmp_path / 'songs'}"], "choose another folder"),
+        (
+            [path, "--out", tmp_path / "songs", "--corpus", f"songs={tmp_path / 'songs'}", "--dry-run"],
+            "choose another folder",
+        ),
+        ([path, "--out", out, "--corpus", f"songs={tmp_path / 'songs'}", "--seeds", "9"], "--seeds 9"),
+        ([tmp_path / "gone.yaml", "--out", out], "gone.yaml: there is no such file"),
     ):
         code, _, err = run("ablate", *words)
         assert code in (1, 2)
@@ -115,9 +121,7 @@ def test_a_killed_study_goes_on_and_leaves_no_process_behind(run: Terminal, tmp_
     while process.poll() is None and not (second() and len(read_journal(second()[0])) > 10):
         time.sleep(0.02)
     assert process.poll() is None, "the study ended before it could be killed"
-    workers = subprocess.run(
-        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
-    ).stdout.split()
+    workers = children(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 60
@@ -139,3 +143,33 @@ def test_a_killed_study_goes_on_and_leaves_no_process_behind(run: Terminal, tmp_
     assert run(*words[:3], alone, *words[4:])[0] == 0
     assert {*weights_of(alone)} == {*after}
     assert all(same_weights(alone / "runs" / name, out / "runs" / name) for name in after)
+
+
+def test_ctrl_c_in_the_first_moments_is_a_stop_and_no_accident(tmp_path: Path) -> None:
+    path, out = study_file(tmp_path, seeds=1), tmp_path / "out"
+    words = [
+        "ablate",
+        path,
+        "--out",
+        out,
+        "--corpus",
+        f"songs={tmp_path / 'songs'}",
+        "--jobs",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    program = [sys.executable, "-m", "stemloom", *map(str, words)]
+    process = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not children(process.pid):
+        time.sleep(0.01)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    said, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "not finished; the same command goes on" in said
+    assert "Traceback" not in err
+
+
+def children(pid: int) -> list[str]:
+    return subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()

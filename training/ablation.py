@@ -43,7 +43,7 @@ from training.study import StudyRecipe
 from training.variants import Run, Working, check_runs, is_done, runs_of
 from training.workers import STOPPED, do_runs
 
-__all__ = ["STUDY", "Ablation", "StudyTick", "run_study"]
+__all__ = ["STUDY", "Ablation", "StudyTick", "checked_runs", "run_study"]
 
 log = logging.getLogger(__name__)
 
@@ -148,10 +148,7 @@ def run_study(
     if jobs < 0 or not devices:
         raise RecipeError(f"jobs is {jobs} and devices {list(devices)}: write 0 or more, and at least one device")
     deadline_s = None if max_minutes is None else time.time() + 60 * max_minutes
-    runs = runs_of(study, out)
-    check_runs(runs)
-    if find_table(out, "stems") is not None or (out / RUN).exists():
-        raise BuildError(f"{out}: is a corpus, a build or a training run; choose another folder for the study")
+    runs = checked_runs(study, out)
     with BuildLock(out, "study"):
         # what is there of an earlier call is not finished from here on
         (out / STUDY).unlink(missing_ok=True)
@@ -166,6 +163,35 @@ def run_study(
             if run.folder in left and not is_done(run)
         }
         return _written(study, runs, out, missing, done_before, interrupted)
+
+
+def checked_runs(study: StudyRecipe, out: Path) -> list[Run]:
+    """All runs of a study, after a look for whatever would keep them from their end.
+
+    Parameters
+    ----------
+    study : StudyRecipe
+    out : Path
+
+    Returns
+    -------
+    list of Run
+
+    Raises
+    ------
+    RecipeError, TableError, BuildError
+        As `run_study`.
+    """
+    runs = runs_of(study, out)
+    check_runs(runs)
+    if find_table(out, "stems") is not None or (out / RUN).exists():
+        raise BuildError(f"{out}: is a corpus, a build or a training run; choose another folder for the study")
+    by_folder: dict[Path, list[str]] = {}
+    for run in runs:
+        by_folder.setdefault(run.folder, []).append(run.variant)
+    for names in dict.fromkeys(tuple(names) for names in by_folder.values() if len(names) > 1):
+        log.warning("variants %s are the same training, which is done once", " and ".join(names))
+    return runs
 
 
 class _Count:

@@ -48,8 +48,8 @@ def corpora_for(recipe: TrainRecipe, folders: Sequence[Path]) -> dict[str, Corpu
             have = f"have {', '.join(sorted(known))}" if known else "have no splits"
             raise RecipeError(
                 f"field '{field}' is '{split}'{did_you_mean(split, known)}, and the corpora {have}: 'stemloom "
-                "curate' makes splits; to try things out, take all songs to train and to validate, with '--set "
-                "split= --set validation.split='"
+                "curate' makes splits; to try things out, take all songs to train and to validate, by 'split: "
+                "null' and 'validation: {split: null}' ('--set split= --set validation.split=')"
             )
     return corpora
 

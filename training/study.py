@@ -47,11 +47,17 @@ def _name(text: str) -> str:
 
 _Name = Annotated[str, AfterValidator(_name)]
 _Count = Annotated[int, Field(ge=1)]
-_Seeds = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...],
-    BeforeValidator(lambda value: tuple(range(value)) if type(value) is int else value),
-    Field(min_length=1),
-]
+
+
+def _seeds(value: Any) -> Any:
+    """A number is so many seeds, from 0 on."""
+    listed = list(range(value)) if type(value) is int else value
+    if not isinstance(listed, list | tuple) or not listed:
+        raise ValueError("seeds are a number of at least 1, or a list of numbers")
+    return tuple(listed)
+
+
+_Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds)]
 
 
 class VariantRule(Settings):
@@ -135,7 +141,7 @@ class StudyRecipe(Settings):
     train_on: tuple[str, ...] = ()
     """Names of corpora that all variants train on which have none of their own."""
 
-    variants: Annotated[tuple[VariantRule, ...], Field(min_length=2)]
+    variants: tuple[VariantRule, ...]
     """The ways to train that are compared."""
 
     baseline: str | None = None
@@ -188,6 +194,8 @@ class StudyRecipe(Settings):
             if folded:
                 raise ValueError(f"{what} {' and '.join(folded)} differ in capitals only: give them other names")
         names = [variant.name for variant in self.variants]
+        if len(names) < 2:
+            raise ValueError("variants: a comparison needs at least two")
         if self.baseline is not None and self.baseline not in names:
             raise ValueError(f"baseline: there is no variant '{self.baseline}'{did_you_mean(self.baseline, names)}")
         for variant in self.variants:
@@ -321,8 +329,8 @@ def _sized(recipe: StudyRecipe, source: str, size: str | None) -> StudyRecipe:
     if size is None:
         size = next(iter(recipe.sizes), None)
     elif size not in recipe.sizes:
-        known = f": {', '.join(recipe.sizes)}" if recipe.sizes else ": it has no sizes"
-        raise RecipeError(f"{source}: there is no size '{size}'{did_you_mean(size, recipe.sizes)}{known}")
+        known = f"it has {', '.join(recipe.sizes)}" if recipe.sizes else "it has none: leave the size out"
+        raise RecipeError(f"{source}: there is no size '{size}'{did_you_mean(size, recipe.sizes)}; {known}")
     if size is None:
         return recipe
     rule = recipe.sizes[size]
@@ -375,7 +383,9 @@ def _folders(recipe: StudyRecipe, source: str, folder: Path, given: dict[str, Pa
     problems = []
     for name in given.keys() - recipe.corpora.keys():
         known = ", ".join(recipe.corpora)
-        problems.append(f"{source}: there is no corpus '{name}'{did_you_mean(name, recipe.corpora)}: {known}")
+        problems.append(
+            f"{source}: there is no corpus '{name}'{did_you_mean(name, recipe.corpora)}; it has {known}"
+        )
     found = {}
     used = {name for variant in recipe.variants for name in recipe.corpora_of(variant)}
     used |= {test.corpus for test in recipe.tests}
@@ -391,7 +401,7 @@ def _folders(recipe: StudyRecipe, source: str, folder: Path, given: dict[str, Pa
                 f"'--corpus {name}=FOLDER'"
             )
         else:
-            found[name] = str(place)
+            found[name] = str(place.resolve())
     if problems:
         raise RecipeError("\n".join(sorted(problems)))
     return found

@@ -182,7 +182,7 @@ def check_runs(runs: Sequence[Run]) -> None:
     RecipeError
         Of all variants, a line for each problem.
     """
-    problems = []
+    problems: dict[str, list[str]] = {}
     for run in {run.variant: run for run in runs}.values():
         try:
             check_training(run.recipe, run.corpora)
@@ -193,9 +193,11 @@ def check_runs(runs: Sequence[Run]) -> None:
                 for song_id in songs_of(corpus, settings.split)[: settings.limit]:
                     target_stems(separator.sources, corpus, song_id, settings.targets)
         except StemloomError as error:
-            problems += [f"variant '{run.variant}': {line}" for line in str(error).splitlines()]
+            for line in str(error).splitlines():
+                problems.setdefault(line, []).append(f"'{run.variant}'")
     if problems:
-        raise RecipeError("\n".join(problems))
+        said = [f"variant{'s' * (len(names) > 1)} {', '.join(names)}: {line}" for line, names in problems.items()]
+        raise RecipeError("\n".join(said))
 
 
 def is_done(run: Run) -> bool:

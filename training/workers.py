@@ -14,6 +14,7 @@ import signal
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -132,7 +133,13 @@ def _in_a_process(
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(run, device, working, jobs, theirs), name=run.name)
-    process.start()
+    # Ctrl-C waits until the process can tell it from an accident; what it starts on the way must be there before
+    resource_tracker.ensure_running()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     alive.append(process)
     theirs.close()
     ended = None
@@ -165,6 +172,7 @@ def _work(run: Run, device: str, working: Working, jobs: int, ours: Connection) 
     end_with_parent()
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         ended: str = do_run(run, device, working, lambda *about: ours.send(("report", *about)))
     except KeyboardInterrupt:
         ended = "interrupted"

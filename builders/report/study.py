@@ -105,6 +105,7 @@ def write_study_page(folder: Path) -> Path:
         "baseline": found.baseline,
         "alpha": f"{found.alpha:g}",
         "seeds": ", ".join(map(str, study["seeds"])),
+        "num_seeds": len(study["seeds"]),
         "num_runs": len(runs),
         "steps": sorted({int(run["steps"]) for run in runs}),
         "missing": missing,
@@ -130,7 +131,7 @@ def write_study_page(folder: Path) -> Path:
             sweeps=sweeps,
             base=yaml.safe_dump({"base": study["base"], "set": study["set"]}, sort_keys=False, width=100),
             corpora=sorted(part(study, "corpora").items()),
-            versions=sorted(part(record, "versions").items()),
+            versions=sorted((name, found) for name, found in part(record, "versions").items() if found),
         )
     )
     study_charts.write_pictures(
@@ -227,7 +228,8 @@ def _pair_row(row: Mapping[str, Any], stands: str) -> PairRow:
 
 
 def _signed(value: object) -> str:
-    text = number(value, 2)
+    """With its sign, and three decimals where two would hide it."""
+    text = number(value, 3 if isinstance(value, float) and abs(value) < 0.1 else 2)
     return f"+{text}" if isinstance(value, float) and value > 0 and text[0].isdigit() else text
 
 
@@ -250,8 +252,9 @@ def _variants(study: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _markdown(about: Mapping[str, Any]) -> str:
+    of_seeds = f"of the mean of seeds {about['seeds']}" if about["num_seeds"] > 1 else f"seed {about['seeds']}"
     lines = [
-        f"Medians over songs, dB, of the mean of seeds {about['seeds']}. **Bold**: better than "
+        f"Medians over songs, dB, {of_seeds}. **Bold**: better than "
         f"{about['baseline']}, *italics*: worse, with p < {about['alpha']} (paired t-tests over "
         "songs, Holm's correction).",
         "",

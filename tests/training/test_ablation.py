@@ -78,10 +78,11 @@ def test_only_a_variant_that_is_new_is_trained(folder: Path) -> None:
     assert weights_of(folder / "out") == after
 
 
-def test_variants_that_are_the_same_are_one_run(folder: Path) -> None:
+def test_variants_that_are_the_same_are_one_run(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     variants = [{"name": "baseline"}, {"name": "the same"}]
     found = ran(small_study(folder, variants=variants), folder / "out")
     assert found.done_before == 2
+    assert "variants baseline and the same are the same training" in caplog.text
     one, other = (
         found.songs[found.songs["variant"] == name]["sdr_db"].tolist() for name in ("baseline", "the same")
     )
