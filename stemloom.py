@@ -120,6 +120,13 @@ WorkerMemory = Annotated[
     ),
 ]
 Device = Annotated[str, Parameter(help="Of torch: cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
+MaxMinutes = Annotated[
+    float | None,
+    Parameter(
+        help="Stop after so long, which is no failure (0 is the exit code); the same command resumes.",
+        validator=validators.Number(gt=0),
+    ),
+]
 Config = Annotated[Path | None, Parameter(help="YAML file with recipe fields; flags given beside it win.")]
 TableFormat = Annotated[Literal["parquet", "jsonl"], Parameter(name="--format", help="File format of the tables.")]
 
@@ -663,13 +670,7 @@ def train(
             help="Processes that make mixtures; 0 makes them between steps.", validator=validators.Number(gte=0)
         ),
     ] = 1,
-    max_minutes: Annotated[
-        float | None,
-        Parameter(
-            help="Stop after so long, which is no failure (0 is the exit code); the same command resumes.",
-            validator=validators.Number(gt=0),
-        ),
-    ] = None,
+    max_minutes: MaxMinutes = None,
     separator: Annotated[
         str | None, Parameter(help="What takes a target out first, for mixtures with 'remove: {by: separator}'.")
     ] = None,
@@ -1072,13 +1073,7 @@ def ablate(
         int,
         Parameter(help="Processes that make mixtures, of each training.", validator=validators.Number(gte=0)),
     ] = 0,
-    max_minutes: Annotated[
-        float | None,
-        Parameter(
-            help="Stop after so long, which is no failure (0 is the exit code); the same command resumes.",
-            validator=validators.Number(gt=0),
-        ),
-    ] = None,
+    max_minutes: MaxMinutes = None,
     dry_run: DryRun = False,
 ) -> int:
     """Train and test all variants of a study, compare them by statistics over songs and seeds, and write a page.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -112,8 +111,7 @@ def test_a_killed_study_goes_on_and_leaves_no_process_behind(run: Terminal, tmp_
         "--device",
         "cpu",
     ]
-    program = [sys.executable, "-m", "stemloom", *map(str, words)]
-    process = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = started(words)
 
     def second() -> list[Path]:
         return list((out / "runs").glob("swap-*"))
@@ -122,8 +120,8 @@ def test_a_killed_study_goes_on_and_leaves_no_process_behind(run: Terminal, tmp_
         time.sleep(0.02)
     assert process.poll() is None, "the study ended before it could be killed"
     workers = children(process.pid)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.communicate()
     deadline = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -159,8 +157,7 @@ def test_ctrl_c_in_the_first_moments_is_a_stop_and_no_accident(tmp_path: Path) -
         "--device",
         "cpu",
     ]
-    program = [sys.executable, "-m", "stemloom", *map(str, words)]
-    process = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = started(words)
     while process.poll() is None and not children(process.pid):
         time.sleep(0.01)
     assert process.poll() is None
@@ -169,6 +166,11 @@ def test_ctrl_c_in_the_first_moments_is_a_stop_and_no_accident(tmp_path: Path) -
     assert process.returncode == 130, err
     assert "not finished; the same command goes on" in said
     assert "Traceback" not in err
+
+
+def started(words: list[str | Path]) -> subprocess.Popen[str]:
+    program = [sys.executable, "-m", "stemloom", *map(str, words)]
+    return subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def children(pid: int) -> list[str]:

@@ -6,8 +6,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from builders.report import plots
 from builders.report.findings import Findings, p_value
@@ -81,22 +83,28 @@ def curves(found: Findings) -> list[Chart]:
     charts = []
     for what in dict.fromkeys(table["what"]) if len(table) else ():
         means = table[table["what"] == what].dropna().groupby(["variant", "step"])["value"].mean()
-        series = [
-            Series(
-                name,
-                found.colour(name),
-                means[name].tolist(),
-                [float(step) for step in means[name].index],
-                name == found.baseline,
-            )
-            for name in found.variants
-            if name in means.index.get_level_values(0)
-        ]
+        series = _series(found, means)
         is_loss = what == "loss"
         title = "Loss" if is_loss else f"SDR of the {what.partition(' ')[2]}"
         svg = plots.lines(series, f"{title} of validations by step", "steps", "loss" if is_loss else "dB")
         charts.append(Chart(title, "of validations", svg, "mean of the seeds; dashed: the baseline"))
     return charts
+
+
+def _series(found: Findings, values: pd.Series[Any]) -> list[Series]:
+    """A line for each variant, of values by variant and place."""
+    there = values.index.get_level_values(0)
+    return [
+        Series(
+            name,
+            found.colour(name),
+            values[name].tolist(),
+            [float(place) for place in values[name].index],
+            name == found.baseline,
+        )
+        for name in found.variants
+        if name in there
+    ]
 
 
 def sweeps(found: Findings) -> list[Chart]:
@@ -108,17 +116,7 @@ def sweeps(found: Findings) -> list[Chart]:
     for (test, target), rows in table.groupby(["test", "target"], sort=False):
         of_songs = rows.groupby(["variant", "input_lufs", "song_id"])["sdr_db"].mean()
         medians = of_songs.replace([np.inf, -np.inf], np.nan).groupby(level=[0, 1]).median().dropna()
-        series = [
-            Series(
-                name,
-                found.colour(name),
-                medians[name].tolist(),
-                [float(at) for at in medians[name].index],
-                name == found.baseline,
-            )
-            for name in found.variants
-            if name in medians.index.get_level_values(0)
-        ]
+        series = _series(found, medians)
         svg = plots.lines(series, f"SDR of the {target} by loudness, test {test}", "LUFS", "SDR, dB")
         charts.append(Chart(f"{test}: {target}", "by the mixture's loudness", svg, "median of songs"))
     return charts
