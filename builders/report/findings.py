@@ -109,7 +109,7 @@ def p_value(value: object) -> str:
     if not isinstance(value, float) or math.isnan(value):
         return "–"
     if value < 0.001:
-        return "<.001" if value < 1e-9 else f"{value:.0e}".replace("e-0", "e-").replace("-", "−")
+        return "<1e−9" if value < 1e-9 else f"{value:.0e}".replace("e-0", "e-").replace("-", "−")
     return f"{value:.3f}"[1:] if value < 0.9995 else "1"
 
 
