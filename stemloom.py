@@ -1222,10 +1222,15 @@ def audit(
         bool, Parameter(name="--open", negative="--no-open", help="Open the page in a browser.")
     ] = True,
     export: Annotated[
-        Path | None, Parameter(help="Write what was judged to this .csv or .jsonl file, and serve nothing.")
+        Path | None,
+        Parameter(help="Write what was judged to this .csv or .jsonl file, which is replaced, and serve nothing."),
     ] = None,
     apply: Annotated[
-        bool, Parameter(negative="", help="Write the verdicts into the stems table, and serve nothing.")
+        bool,
+        Parameter(
+            negative="",
+            help="Write the verdicts into the stems table, and serve nothing; --export may be given too.",
+        ),
     ] = False,
 ) -> int:
     """Hear the songs of a build on a page, accept and reject them; 'stemloom curate' leaves out the rejected.
@@ -1237,12 +1242,15 @@ def audit(
     """
     from builders.audit.export import write_export
     from builders.audit.standing import apply_verdicts
+    from builders.audit.verdicts import read_verdicts
 
-    if export is not None:
-        console.print(f"{export}: {write_export(build, export)} verdicts")
-    if apply:
-        _say_applied(build, apply_verdicts(build))
     if export is not None or apply:
+        verdicts = read_verdicts(build)
+        if export is not None:
+            count = write_export(build, export, verdicts)
+            console.print(f"{export}: {count} verdict{'' if count == 1 else 's'}")
+        if apply:
+            _say_applied(build, apply_verdicts(build, verdicts))
         return 0
     try:
         from builders.audit.app import Settings

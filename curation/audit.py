@@ -2,7 +2,7 @@
 
 Two orders have a purpose each. *Doubtful first* finds bad songs fast: what is measured of a song (grade, reasons,
 how its pair aligned) is summed up in one number. *Random* estimates the share of bad songs in the corpus, which the
-doubtful ones would overstate: its first songs are a simple random sample, whenever one stops.
+doubtful ones would overstate: its first songs, as far as all of them are judged, are a simple random sample.
 
 Conventions
 -----------
@@ -13,7 +13,8 @@ in order.
 References
 ----------
 E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22(158), 1927: the
-interval.
+interval. J. B. S. Haldane, "On a method of estimating frequencies", Biometrika 33(3), 1945: why a sample may end
+before a song that is not judged.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ _CONFIDENCE, _COHERENCE, _RESIDUAL, _DAMAGED = 0.8, 0.2, 0.4, 0.8
 _RESIDUAL_DB = (-30.0, -4.5)
 
 
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(
+    successes: int, trials: int, confidence: float = 0.95, population: float = math.inf
+) -> tuple[float, float]:
     """The interval in which a share lies, as far as a sample tells (Wilson's score interval).
 
     Parameters
@@ -63,6 +66,8 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     trials : int
         Size of the sample; of none, nothing is known.
     confidence : float (0, 1)
+    population : float
+        Of how many the sample is, drawn without putting any back: of all of them, the share is known.
 
     Returns
     -------
@@ -79,12 +84,15 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     >>> [round(limit, 3) for limit in wilson_interval(3, 41)]
     [0.025, 0.194]
     """
-    if not 0 <= successes <= trials:
-        raise ValueError(f"{successes} of {trials} is no share")
+    if not 0 <= successes <= trials <= population:
+        raise ValueError(f"{successes} of {trials}, of {population} in all, is no share")
     if trials == 0:
         return 0.0, 1.0
-    z = _quantile(confidence)
-    share, weight = successes / trials, z * z / trials
+    share = successes / trials
+    if trials == population:
+        return share, share
+    # the finite population correction: what is left to be drawn varies less
+    weight = _quantile(confidence) ** 2 / trials * (1 - (trials - 1) / (population - 1))
     centre = (share + weight / 2) / (1 + weight)
     half = math.sqrt(share * (1 - share) * weight + weight * weight / 4) / (1 + weight)
     # the ends are exact, and rounding would miss them
@@ -92,7 +100,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     return low, (1.0 if successes == trials else min(1.0, centre + half))
 
 
-def sample_size(share: float, within: float, confidence: float = 0.95) -> int:
+def sample_size(share: float, within: float, confidence: float = 0.95, population: float = math.inf) -> int:
     """How large a sample has an interval that is so narrow.
 
     Parameters
@@ -102,6 +110,8 @@ def sample_size(share: float, within: float, confidence: float = 0.95) -> int:
     within : float (0, 1)
         Half of the interval's width.
     confidence : float (0, 1)
+    population : float >= 1
+        Of how many the sample is.
 
     Returns
     -------
@@ -123,8 +133,11 @@ def sample_size(share: float, within: float, confidence: float = 0.95) -> int:
     inside = b * b - 4 * a * c
     if inside < 0:
         return 0
-    # a hair less, lest rounding asks for one more
-    return max(0, math.ceil((-b + math.sqrt(inside)) / (2 * a) - 1e-9))
+    size = (-b + math.sqrt(inside)) / (2 * a)
+    if size <= 0:
+        return 0
+    # of so many, fewer are worth as much; a hair less, lest rounding asks for one more
+    return math.ceil(size / (1 + (size - 1) / population) - 1e-9)
 
 
 def _quantile(confidence: float) -> float:
@@ -231,7 +244,8 @@ class Sample:
     heard, rejected : int
         Songs of the sample.
     skipped : int
-        Songs before its last one that nobody has judged: those that are hard to judge may be other than the rest.
+        Songs without a verdict before the last one that was judged in the random order: the sample ends at the
+        first of them, and goes on when it is judged.
     rate : float or None
         Share of the rejected; None where nothing was heard.
     low, high : float
@@ -263,8 +277,10 @@ def sample_of(
 ) -> Sample:
     """Estimate the share of bad songs in a corpus.
 
-    Songs count that were judged in the random order, and those before the first song without a verdict however they
-    were judged: they would have been heard next, and leaving them out would favour the good ones.
+    The sample is the beginning of the random order, up to the first song without a verdict: all songs up to there
+    count, in whatever order they were judged, and none beyond. A song that was chosen for its doubt, or looked up
+    by its title, counts when the random order has come to it, and so does not bias the share. While none of these
+    songs was judged in the random order, and others are left, there is no sample.
 
     Parameters
     ----------
@@ -282,22 +298,22 @@ def sample_of(
     Sample
     """
     drawn = set(at_random) & is_rejected.keys()
-    end = max((place + 1 for place, song_id in enumerate(order) if song_id in drawn), default=0)
-    begun = order[:end]
-    gap = next((place for place, song_id in enumerate(begun) if song_id not in is_rejected), end)
-    counted = [song_id for place, song_id in enumerate(begun) if place < gap or song_id in drawn]
-    heard, rejected = len(counted), sum(is_rejected[song_id] for song_id in counted)
+    gap = next((place for place, song_id in enumerate(order) if song_id not in is_rejected), len(order))
+    # before anybody listened at random, the songs up to the gap are those that were chosen
+    heard = gap if gap == len(order) or not drawn.isdisjoint(order[:gap]) else 0
+    rejected = sum(is_rejected[song_id] for song_id in order[:heard])
     rate = rejected / heard if heard else None
-    low, high = wilson_interval(rejected, heard, confidence)
-    wanted = sample_size(0.5 if rate is None else rate, within, confidence)
+    low, high = wilson_interval(rejected, heard, confidence, len(order))
+    wanted = sample_size(0.5 if rate is None else rate, within, confidence, max(1, len(order)))
+    end = max((place for place, song_id in enumerate(order) if song_id in drawn), default=0)
     return Sample(
         heard=heard,
         rejected=rejected,
-        skipped=sum(song_id not in is_rejected for song_id in begun),
+        skipped=sum(song_id not in is_rejected for song_id in order[:end]),
         rate=rate,
         low=low,
         high=high,
         confidence=confidence,
         within=within,
-        needed=min(max(0, wanted - heard), max(0, len(order) - heard)),
+        needed=min(max(0, wanted - heard), len(order) - heard),
     )

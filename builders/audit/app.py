@@ -27,9 +27,9 @@ from builders.audit.clips import MAX_CLIP_S, MAX_NUDGE_S, clip, peaks, spectrogr
 from builders.audit.export import Form, exported
 from builders.audit.guard import Guard
 from builders.audit.songs import COLUMNS, OutsideError, SongBook, Track, UnknownError
-from builders.audit.standing import content_ids_of, newest, why_not
+from builders.audit.standing import content_ids_of, newest
 from builders.audit.store import Store
-from builders.audit.verdicts import Verdict, VerdictLog
+from builders.audit.verdicts import VerdictLog
 from curation.audit import REASONS, Judgement, Order, sample_of
 from manifests.audited import AUDIT
 from manifests.corpus import Corpus
@@ -97,7 +97,7 @@ class Settings:
     max_cache_bytes: int = 1_000_000_000
 
 
-def make_app(build: Path, token: str, settings: Settings | None = None) -> Starlette:
+def make_app(build: Path, token: str, settings: Settings | None = None, log: VerdictLog | None = None) -> Starlette:
     """The server as an ASGI application.
 
     Parameters
@@ -107,6 +107,8 @@ def make_app(build: Path, token: str, settings: Settings | None = None) -> Starl
     token : str
         First part of every path.
     settings : Settings, optional
+    log : VerdictLog, optional
+        Of the build, where it is open.
 
     Returns
     -------
@@ -120,7 +122,7 @@ def make_app(build: Path, token: str, settings: Settings | None = None) -> Starl
     BuildError
         When verdicts cannot be written.
     """
-    log = VerdictLog(build)
+    log = log or VerdictLog(build)
     desk = _Desk(Corpus.open(build), log, settings or Settings())
     track = "/songs/{song_id:path}/{what}/{track}"
     routes = [
@@ -246,8 +248,8 @@ class _Desk:
         details = self.book.details(song_id)
         current = [
             dataclasses.asdict(verdict)
-            for (judged, _), verdict in newest(self.log.all()).items()
-            if judged == song_id and self._counts(verdict)
+            for (judged, _), verdict in newest(self.log.all(), self.book.counts).items()
+            if judged == song_id and self.book.counts(verdict)
         ]
         return _answered(request, details | {"verdicts": current})
 
@@ -263,7 +265,13 @@ class _Desk:
 
     def spectrogram(self, request: Request) -> Response:
         track = self._track(request)
-        start = _integer(request, "start_frame", 0, 0, track.num_frames - 1)
+        start = _integer(request, "start_frame", 0, 0, _MOST_FRAMES)
+        if start >= track.num_frames:
+            raise HTTPException(
+                422,
+                f"start_frame is {start}, and '{track.name}' of song '{request.path_params['song_id']}' has "
+                f"{track.num_frames} frames; give a smaller one",
+            )
         num = _integer(request, "num_frames", track.num_frames - start, 1, track.num_frames)
         width = _integer(request, "width", 1000, 1, _MOST_PIXELS)
         height = _integer(request, "height", 160, 1, _MOST_PIXELS)
@@ -292,9 +300,8 @@ class _Desk:
         track = self._track(request)
         if len(track.parts) != 1:
             raise HTTPException(404, f"'{track.name}' is made of several files, and has none of its own")
+        track.parts[0].require_file()
         path = track.parts[0].path
-        if not path.is_file():
-            raise HTTPException(404, f"{path}: is missing; run 'stemloom check' on the build")
         media_type = _TYPES.get(path.suffix.lower(), "application/octet-stream")
         return FileResponse(path, media_type=media_type, headers={"Cache-Control": _KEPT})
 
@@ -304,8 +311,8 @@ class _Desk:
     def _progress(self) -> dict[str, Any]:
         verdicts = self.log.all()
         rejected: dict[str, bool] = {}
-        for (song_id, _), verdict in newest(verdicts).items():
-            if self._counts(verdict):
+        for (song_id, _), verdict in newest(verdicts, self.book.counts).items():
+            if self.book.counts(verdict):
                 rejected[song_id] = rejected.get(song_id, False) or verdict.verdict == "rejected"
         at_random = {verdict.song_id for verdict in verdicts if verdict.order == "random"}
         sample = sample_of(
@@ -327,13 +334,10 @@ class _Desk:
     def verdicts(self, request: Request) -> Response:
         since = _integer(request, "since", 0, 0, 2**53)
         seq, verdicts = self.log.seq, self.log.all()
-        found = [dataclasses.asdict(said) for said in verdicts if since < said.seq <= seq and self._counts(said)]
+        found = [
+            dataclasses.asdict(said) for said in verdicts if since < said.seq <= seq and self.book.counts(said)
+        ]
         return _answered(request, {"seq": max(since, seq), "verdicts": found, "progress": self._progress()})
-
-    def _counts(self, verdict: Verdict) -> bool:
-        """Whether a verdict is on what is there."""
-        song_id = verdict.song_id
-        return song_id in self.book.songs and why_not(verdict, {song_id: self.book.rows(song_id)}) is None
 
     async def judge(self, request: Request) -> Response:
         body = b""
@@ -358,6 +362,8 @@ class _Desk:
             raise HTTPException(422, f"nudge_frames is {answer.nudge_frames:g}; at most 1 s is {most:g}")
         if answer.reason is not None and answer.reason not in REASONS:
             raise HTTPException(422, f"reason is {answer.reason!r}; give one of {', '.join(REASONS)}")
+        if answer.verdict == "rejected" and answer.reason is None:
+            raise HTTPException(422, f"a rejected verdict has no reason; give one of {', '.join(REASONS)}")
         verdict = self.log.append(
             **answer.model_dump(),
             reviewer=self.settings.reviewer,

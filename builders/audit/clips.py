@@ -74,6 +74,7 @@ def _crop(part: Part, start_frame: int, num_frames: int) -> Audio:
     first, last = max(0, start_frame), min(part.num_frames, start_frame + num_frames)
     if first >= last:
         return np.zeros((1, num_frames), np.float32)
+    part.require_file()
     audio, _ = read(part.path, first, last - first)
     return np.pad(audio, ((0, 0), (first - start_frame, start_frame + num_frames - last)))
 
@@ -151,6 +152,8 @@ def peaks(track: Track, bins: int) -> bytes:
 
 def _blocks(track: Track) -> Iterator[Audio]:
     """The sum of a track's files, block by block."""
+    for part in track.parts:
+        part.require_file()
     streams = [(part.sign, blocks(part.path, _BLOCK_FRAMES)) for part in track.parts]
     left = track.num_frames
     while left > 0:

@@ -25,7 +25,7 @@ COLUMNS = ("song_id", "stem", *_FACTS, *_SAID, "counts")
 """Of the table. `counts` is 'yes', or why the verdict does not: 'gone' or 'changed'."""
 
 
-def write_export(build: Path, path: Path) -> int:
+def write_export(build: Path, path: Path, verdicts: Sequence[Verdict] | None = None) -> int:
     """Write what was judged of a build to a file.
 
     Parameters
@@ -33,7 +33,9 @@ def write_export(build: Path, path: Path) -> int:
     build : Path
         A finished build.
     path : Path
-        Ends in .csv or .jsonl.
+        Ends in .csv or .jsonl. Replaced where it is there.
+    verdicts : sequence of Verdict, optional
+        Every line of the build's file, where that has been read before.
 
     Returns
     -------
@@ -50,11 +52,10 @@ def write_export(build: Path, path: Path) -> int:
     form = next((form for form in _FORMS if path.suffix.lower() == f".{form}"), None)
     if form is None:
         raise RecipeError(f"{path}: verdicts are exported to a file that ends in .csv or .jsonl; call it so")
-    verdicts = read_verdicts(build)
-    data = exported(SongBook(Corpus.open(build)), verdicts, form)
+    rows = _rows(SongBook(Corpus.open(build)), read_verdicts(build) if verdicts is None else verdicts)
     with replacing(path) as file:
-        file.write(data)
-    return len(newest(verdicts))
+        file.write(_written(rows, form))
+    return len(rows)
 
 
 def exported(book: SongBook, verdicts: Sequence[Verdict], form: Form) -> bytes:
@@ -73,8 +74,15 @@ def exported(book: SongBook, verdicts: Sequence[Verdict], form: Form) -> bytes:
     bytes
         UTF-8, sorted by song and stem.
     """
-    rows = [_row(book, verdict) for verdict in newest(verdicts).values()]
-    rows.sort(key=lambda row: (row["song_id"], row["stem"] or ""))
+    return _written(_rows(book, verdicts), form)
+
+
+def _rows(book: SongBook, verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    rows = [_row(book, verdict) for verdict in newest(verdicts, book.counts).values()]
+    return sorted(rows, key=lambda row: (row["song_id"], row["stem"] or ""))
+
+
+def _written(rows: Sequence[dict[str, Any]], form: Form) -> bytes:
     if form == "jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "replace")
     file = io.StringIO(newline="")

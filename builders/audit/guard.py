@@ -2,7 +2,7 @@
 
 The first part of every path is a random token, which only who started the server knows; the host that a browser
 names must be this machine (another one would be a page that rebinds its name), and what changes anything is a POST
-of JSON, which no form of another page can send.
+of JSON, which no form of another page can send. Where a browser says from which page a POST comes, it must be ours.
 """
 
 from __future__ import annotations
@@ -61,6 +61,9 @@ class Guard:
             return PlainTextResponse(_NO_TOKEN, 403)
         if not slash:
             return Response(status_code=307, headers={"Location": f"/{self.token}/"})
+        origin = headers.get("origin")
+        if scope["method"] == "POST" and origin not in (None, f"{scope['scheme']}://{headers['host']}"):
+            return PlainTextResponse(f"a page of {origin!r} gives no verdicts here", 403)
         if scope["method"] == "POST" and headers.get("content-type", "").partition(";")[0] != "application/json":
             return PlainTextResponse("send JSON, as content type application/json", 400)
         return None

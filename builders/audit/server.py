@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import secrets
 import signal
@@ -15,7 +16,7 @@ import uvicorn
 
 from builders.audit.app import Settings, make_app
 from builders.audit.standing import Applied, apply_verdicts
-from builders.audit.verdicts import read_verdicts
+from builders.audit.verdicts import VerdictLog
 from builders.check import require_finished
 from manifests.audited import AUDIT
 from manifests.errors import BuildError
@@ -50,7 +51,7 @@ def serve(
     Returns
     -------
     Applied
-        What became of the column `audit` in the end.
+        What became of the column `audit` in the end; its notes are those that were not told in the beginning.
 
     Raises
     ------
@@ -64,12 +65,15 @@ def serve(
     with BuildLock(build / AUDIT, "server of 'stemloom audit'"):
         for path in (build / AUDIT).rglob(f"{TEMPORARY_PREFIX}*"):  # what a killed server was writing
             path.unlink(missing_ok=True)
-        if read_verdicts(build):  # of a crash before they were applied
-            for note in apply_verdicts(build).notes:
-                log.warning("%s: %s", build, note)
-        token = secrets.token_urlsafe(18)
-        app = make_app(build, token, settings)
+        verdicts = VerdictLog(build)
         try:
+            told: tuple[str, ...] = ()
+            if verdicts.all():  # of a crash before they were applied
+                told = apply_verdicts(build, verdicts.all()).notes
+            for note in told:
+                log.warning("%s: %s", build, note)
+            token = secrets.token_urlsafe(18)
+            app = make_app(build, token, settings, verdicts)
             with _listening(port) as listener:
                 _run(
                     uvicorn.Server(_config(app)),
@@ -78,13 +82,14 @@ def serve(
                     ready,
                 )
         finally:
-            app.state.log.close()
+            verdicts.close()
         try:
-            return apply_verdicts(build)
+            applied = apply_verdicts(build, verdicts.all())
         except BuildError as error:
             raise BuildError(
                 f"{error} (the verdicts are kept: 'stemloom audit {build} --apply' applies them)"
             ) from error
+        return dataclasses.replace(applied, notes=tuple(note for note in applied.notes if note not in told))
 
 
 def _config(app: object) -> uvicorn.Config:

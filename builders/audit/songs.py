@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from builders.audit.standing import why_not
+from builders.audit.verdicts import Verdict
 from builders.report.records import rows_of
 from builders.report.songs import Song, list_songs
 from curation.audit import Order, doubt_of, doubt_parts, random_order
 from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus, Row
-from manifests.errors import StemloomError, TableError, did_you_mean
+from manifests.errors import AudioError, StemloomError, TableError, did_you_mean
 from manifests.tables import empty_table
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,17 @@ class Part:
     num_frames: int
     sign: float
     is_nudged: bool
+
+    def require_file(self) -> None:
+        """See that the file is there.
+
+        Raises
+        ------
+        AudioError
+            When it is not.
+        """
+        if not self.path.is_file():
+            raise AudioError(f"{self.path}: is missing; restore it, or reject the song as damaged")
 
 
 @dataclass(frozen=True)
@@ -156,6 +169,11 @@ class SongBook:
             raise UnknownError(f"the build has no song '{song_id}'{hint}; it may have been built again: reload")
         return self.corpus.song(song_id)
 
+    def counts(self, verdict: Verdict) -> bool:
+        """Whether a verdict is on what is there."""
+        song_id = verdict.song_id
+        return song_id in self.songs and why_not(verdict, {song_id: self.rows(song_id)}) is None
+
     def details(self, song_id: str) -> dict[str, Any]:
         """What is known of a song, as JSON values, but for its verdicts.
 
@@ -200,7 +218,8 @@ class SongBook:
         some = row or next(iter(rows.values()))
         problem = None
         try:
-            self.track(song_id, name)
+            for part in self.track(song_id, name).parts:
+                part.require_file()
         except StemloomError as error:
             problem = str(error)
         facts = ("provenance", "loudness_lufs", "active_fraction", "residual_db", "grade", "audit")

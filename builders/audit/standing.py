@@ -6,7 +6,7 @@ audio, or has gone, are kept, and do not count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -23,20 +23,32 @@ Key: TypeAlias = tuple[str, str | None]
 """A song, or one of its stems."""
 
 
-def newest(verdicts: Iterable[Verdict]) -> dict[Key, Verdict]:
-    """What counts: the newest verdict on each song and stem, but for those taken back.
+def newest(
+    verdicts: Sequence[Verdict], counts: Callable[[Verdict], bool] = lambda said: True
+) -> dict[Key, Verdict]:
+    """What stands: the newest verdict on each song and stem, but for those taken back.
+
+    A verdict on a song as a whole ends those given before on its stems alone, until it is taken back.
 
     Parameters
     ----------
-    verdicts : iterable of Verdict
+    verdicts : sequence of Verdict
         The oldest first.
+    counts : callable, optional
+        Whether a verdict on a song is on what is there: another one ends none.
 
     Returns
     -------
     dict of (song_id, stem or None) to Verdict
     """
-    found = {(verdict.song_id, verdict.stem): verdict for verdict in verdicts}
-    return {key: verdict for key, verdict in found.items() if verdict.verdict != "unheard"}
+    last = {(verdict.song_id, verdict.stem): place for place, verdict in enumerate(verdicts)}
+    left = {key: place for key, place in last.items() if verdicts[place].verdict != "unheard"}
+
+    def is_ended(song_id: str, place: int) -> bool:
+        whole = left.get((song_id, None), -1)
+        return place < whole and counts(verdicts[whole])
+
+    return {key: verdicts[place] for key, place in left.items() if not is_ended(key[0], place)}
 
 
 def content_ids_of(rows: Mapping[str, Row], stem: str | None) -> dict[str, str | None]:
@@ -61,7 +73,7 @@ class Standing:
     audit : dict of (song_id, stem) to str
         Value of the column for every row of the stems table.
     said : dict of (song_id, stem) to Verdict
-        Of rows that a verdict is on: the stem's own, or else its song's.
+        Of rows that a verdict is on: the stem's own, unless its song was judged after it, or else its song's.
     unused : dict of str to list of Verdict
         'gone' and 'changed': verdicts that do not count any more.
     """
@@ -80,7 +92,9 @@ class Standing:
         for why, verdicts in self.unused.items():
             names = [f"{v.song_id}/{v.stem}" if v.stem else v.song_id for v in verdicts]
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            found.append(f"{len(names)} verdicts {words[why]} do not count: {', '.join(names[:_NAMED])}{more}")
+            count = "1 verdict" if len(names) == 1 else f"{len(names)} verdicts"
+            do = "does" if len(names) == 1 else "do"
+            found.append(f"{count} {words[why]} {do} not count: {', '.join(names[:_NAMED])}{more}")
         return found
 
 
@@ -100,15 +114,15 @@ def standing(corpus: Corpus, verdicts: Sequence[Verdict]) -> Standing:
     """
     songs = {song_id: corpus.song(song_id) for song_id in corpus.songs()}
     unused: dict[str, list[Verdict]] = {}
-    counting, mentioned = {}, set[Key]()
-    for key, verdict in {(verdict.song_id, verdict.stem): verdict for verdict in verdicts}.items():
-        found = why_not(verdict, songs)
-        if found is None:
-            mentioned.add(key)
-            if verdict.verdict != "unheard":
-                counting[key] = verdict
-        elif verdict.verdict != "unheard":
-            unused.setdefault(found, []).append(verdict)
+    counting: dict[Key, Verdict] = {}
+    for key, verdict in newest(verdicts, lambda verdict: why_not(verdict, songs) is None).items():
+        why = why_not(verdict, songs)
+        if why is None:
+            counting[key] = verdict
+        else:
+            unused.setdefault(why, []).append(verdict)
+    last = {(verdict.song_id, verdict.stem): verdict for verdict in verdicts}
+    mentioned = {key for key, verdict in last.items() if why_not(verdict, songs) is None}
     audit: dict[tuple[str, str], Judgement] = {}
     said: dict[tuple[str, str], Verdict] = {}
     for song_id, rows in songs.items():
@@ -144,13 +158,15 @@ class Applied:
     notes: tuple[str, ...]
 
 
-def apply_verdicts(build: Path) -> Applied:
+def apply_verdicts(build: Path, verdicts: Sequence[Verdict] | None = None) -> Applied:
     """Write what people said into the column `audit` of a build's stems table.
 
     Parameters
     ----------
     build : Path
         A finished build. Its lock is held meanwhile.
+    verdicts : sequence of Verdict, optional
+        Every line of its file, where that has been read before.
 
     Returns
     -------
@@ -165,7 +181,7 @@ def apply_verdicts(build: Path) -> Applied:
     """
     with BuildLock(build):
         corpus = Corpus.open(build)
-        found = standing(corpus, read_verdicts(build))
+        found = standing(corpus, read_verdicts(build) if verdicts is None else verdicts)
         names = zip(corpus.stems["song_id"], corpus.stems["stem"], strict=True)
         values = [found.audit[str(song_id), str(stem)] for song_id, stem in names]
         changed = write_audit(build, values)

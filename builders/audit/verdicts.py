@@ -116,7 +116,7 @@ def read_verdicts(build: Path) -> list[Verdict]:
     Returns
     -------
     list of Verdict
-        Lines that are none are told and passed over.
+        Lines that are none are told, all at once, and passed over.
 
     Raises
     ------
@@ -132,9 +132,20 @@ def read_verdicts(build: Path) -> list[Verdict]:
         raise BuildError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     lines = data.split(b"\n")
     found = [_parsed(line) for line in lines]
-    for number, (line, verdict) in enumerate(zip(lines, found, strict=True), 1):
-        if verdict is None and line.strip() and number < len(lines):  # the last may be being written
-            log.warning("%s: line %d is no verdict, and is passed over", path, number)
+    pairs = enumerate(zip(lines, found, strict=True), 1)
+    bad = [number for number, (line, verdict) in pairs if verdict is None and line.strip()]
+    if bad and bad[-1] == len(lines):
+        bad.pop()
+        log.warning(
+            "%s: the last line is not whole, and is passed over: a server is writing it, or a crash has torn it",
+            path,
+        )
+    if len(bad) == 1:
+        log.warning("%s: line %d is no verdict, and is passed over", path, bad[0])
+    elif bad:
+        log.warning(
+            "%s: %d lines are no verdicts, and are passed over; the first is line %d", path, len(bad), bad[0]
+        )
     return [verdict for verdict in found if verdict is not None]
 
 
@@ -190,10 +201,10 @@ class VerdictLog:
                 os.fsync(file.fileno())
             os.ftruncate(self._handle, whole)
             log.warning(
-                "%s: the last line was torn (%d bytes), as a crash does; it is now in %s, and was never answered",
+                "%s: the last line was torn (%d bytes), as a crash does; it was never answered, and is now in %s",
                 self.path,
                 len(tail),
-                _TORN,
+                self.path.parent / _TORN,
             )
         os.fsync(self._handle)
 

@@ -31,11 +31,16 @@ def test_a_rejected_song_leaves_with_the_reason_and_who_said_so(corpus: Corpus, 
     assert check_build(curated.folder) == []
 
 
-def test_a_stem_that_was_rejected_alone_takes_its_song_out(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_stem_rejected_alone_takes_its_song_out_until_that_is_judged_again(
+    corpus: Corpus, tmp_path: Path
+) -> None:
     say(corpus.folder, "s0", "accepted")
     say(corpus.folder, "s0", "rejected", "vocals")
+    say(corpus.folder, "s1", "rejected", "vocals")
+    say(corpus.folder, "s1", "accepted")
     curated = curate(corpus, tmp_path / "out")
     assert reasons(curated)["s0"] == "audit: rejected"
+    assert "s1" in curated.songs()
     assert curated.rejected is not None
     assert curated.rejected.set_index("id").loc["s0", "detail"].startswith("vocals: rejected by ann")
 
@@ -93,4 +98,4 @@ def test_audio_that_was_not_heard_is_not_left_out(
     say(corpus.folder, "s0", "rejected")
     edit(corpus.folder, "stems", lambda rows: [r.update(content_id=None) for r in rows if r["song_id"] == "s0"])
     assert "s0" in curate(corpus, tmp_path / "out").songs()
-    assert "audio that has changed since it was heard do not count: s0" in caplog.text
+    assert "audio that has changed since it was heard does not count: s0" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import erfinv
-from scipy.stats import binomtest
+from scipy.stats import binomtest, hypergeom
 
 from curation.audit import (
     doubt_of,
@@ -30,6 +31,34 @@ def test_the_interval_is_wilsons(share: tuple[int, int], confidence: float) -> N
     assert wilson_interval(successes, trials, confidence) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
 
 
+@given(SHARES, st.integers(2, 300))
+def test_of_few_songs_a_sample_tells_more(share: tuple[int, int], left: int) -> None:
+    successes, trials = share
+    low, high = wilson_interval(successes, trials, population=trials + left)
+    wide = wilson_interval(successes, trials)
+    assert wide[0] <= low <= successes / trials <= high <= wide[1]
+    # a sample of infinitely many is worth as much where it is larger by the finite population correction
+    worth = trials * (trials + left - 1) / left
+    assert (high - low) / 2 == pytest.approx(half_width(successes / trials, worth, 0.95), abs=1e-9)
+
+
+@pytest.mark.parametrize(("drawn", "population"), [(20, 50), (40, 200)])
+def test_the_interval_of_few_holds_as_often_as_it_says(drawn: int, population: int) -> None:
+    holds = []
+    for bad in range(population + 1):
+        found = np.arange(max(0, drawn - (population - bad)), min(drawn, bad) + 1)
+        limits = np.array([wilson_interval(int(k), drawn, population=population) for k in found])
+        inside = (limits[:, 0] <= bad / population + 1e-9) & (bad / population <= limits[:, 1] + 1e-9)
+        holds.append(float(hypergeom.pmf(found, population, bad, drawn)[inside].sum()))
+    assert 0.945 <= np.mean(holds) <= 0.97
+
+
+@given(SHARES)
+def test_of_all_songs_the_share_is_known(share: tuple[int, int]) -> None:
+    successes, trials = share
+    assert wilson_interval(successes, trials, population=trials) == (successes / trials,) * 2
+
+
 def test_of_no_sample_nothing_is_known() -> None:
     assert wilson_interval(0, 0) == (0.0, 1.0)
 
@@ -38,6 +67,8 @@ def test_of_no_sample_nothing_is_known() -> None:
 def test_a_share_is_of_its_sample(successes: int, trials: int) -> None:
     with pytest.raises(ValueError, match="is no share"):
         wilson_interval(successes, trials)
+    with pytest.raises(ValueError, match="of 3 in all, is no share"):
+        wilson_interval(1, 4, population=3)
 
 
 @given(st.floats(0, 1), st.floats(0.01, 0.3), st.floats(0.6, 0.99))
@@ -49,7 +80,17 @@ def test_the_sample_is_the_smallest_whose_interval_is_so_narrow(
     assert size == 0 or half_width(share, size - 1, confidence) > within - 1e-9
 
 
-def half_width(share: float, trials: int, confidence: float) -> float:
+@given(st.floats(0, 1), st.floats(0.01, 0.3), st.integers(1, 5000))
+def test_of_few_songs_fewer_are_needed(share: float, within: float, population: int) -> None:
+    size = sample_size(share, within, population=population)
+    assert size <= min(population, sample_size(share, within))
+    for heard, is_enough in ((size, True), (size - 1, False)):
+        if 0 < heard < population:
+            worth = heard * (population - 1) / (population - heard)
+            assert (half_width(share, worth, 0.95) <= within + (1e-9 if is_enough else -1e-9)) is is_enough
+
+
+def half_width(share: float, trials: float, confidence: float) -> float:
     """Wilson's interval, written out as in the textbooks."""
     if trials == 0:
         return 0.5
@@ -134,17 +175,48 @@ class TestSample:
     def test_songs_judged_in_the_random_order_count(self) -> None:
         sample = sample_of(self.ORDER, {"a": False, "b": True, "c": False}, "abc")
         assert (sample.heard, sample.rejected, sample.skipped) == (3, 1, 0)
-        assert (sample.low, sample.high) == wilson_interval(1, 3)
+        assert (sample.low, sample.high) == wilson_interval(1, 3, population=10)
 
-    def test_what_is_judged_elsewhere_counts_once_the_random_order_has_come_to_it(self) -> None:
-        judged = {"a": False, "b": True, "c": False, "i": True}
-        sample = sample_of(self.ORDER, judged, "ac")
-        assert (sample.heard, sample.rejected) == (3, 1)  # i lies ahead
+    def test_a_song_judged_elsewhere_counts_when_the_random_order_has_come_to_it(self) -> None:
+        judged = {"a": False, "b": True, "e": True}
+        sample = sample_of(self.ORDER, judged, "a")
+        assert (sample.heard, sample.rejected, sample.skipped) == (2, 1, 0)  # e lies ahead
+        judged |= {"c": False, "d": False}
+        sample = sample_of(self.ORDER, judged, "acd")
+        assert (sample.heard, sample.rejected) == (5, 2)
 
-    def test_skipped_songs_are_told_and_nothing_is_made_up_behind_them(self) -> None:
-        judged = {"a": False, "c": True, "d": False, "f": False}
-        sample = sample_of(self.ORDER, judged, "adf")
-        assert (sample.heard, sample.rejected, sample.skipped) == (3, 0, 2)  # not c: chosen for its doubt
+    def test_what_is_judged_beyond_a_skipped_song_counts_when_that_is_judged(self) -> None:
+        judged = {"a": False, "c": True, "d": True, "f": False}
+        sample = sample_of(self.ORDER, judged, "acf")
+        assert (sample.heard, sample.rejected, sample.skipped) == (1, 0, 2)  # b and e
+        sample = sample_of(self.ORDER, judged | {"b": False}, "abcf")
+        assert (sample.heard, sample.rejected, sample.skipped) == (4, 2, 1)
+
+    def test_who_only_looked_for_bad_songs_has_no_sample(self) -> None:
+        sample = sample_of(self.ORDER, {"a": True, "b": True}, "")
+        assert (sample.heard, sample.rate, sample.low, sample.high) == (0, None, 0.0, 1.0)
+
+    @pytest.mark.parametrize("heard_at_random", [1, 2, 3])
+    def test_songs_chosen_because_they_are_bad_do_not_bias_the_rate(self, heard_at_random: int) -> None:
+        is_bad = dict(zip("abcdefg", (True, True, False, True, False, False, False), strict=True))
+        chosen = "abc"  # all doubtful songs were judged before anybody listened at random
+        rates = []
+        for order in itertools.permutations(is_bad):
+            at_random = [song for song in order if song not in chosen][:heard_at_random]
+            judged = {song: is_bad[song] for song in (*chosen, *at_random)}
+            rates.append(sample_of(order, judged, at_random).rate)
+        assert np.mean([rate for rate in rates if rate is not None]) == pytest.approx(3 / 7)
+        assert None not in rates
+
+    @pytest.mark.parametrize("at_random", ["", "abcdefghij"])
+    def test_when_all_songs_are_judged_the_share_is_known(self, at_random: str) -> None:
+        judged = {song: song in "cfg" for song in self.ORDER}
+        sample = sample_of(self.ORDER, judged, at_random, within=0.001)
+        assert (sample.low, sample.rate, sample.high) == (0.3, 0.3, 0.3)
+        assert (sample.heard, sample.skipped, sample.needed) == (10, 0, 0)
+
+    def test_of_no_songs_nothing_is_needed(self) -> None:
+        assert sample_of([], {}, []).needed == 0
 
     def test_a_verdict_taken_back_does_not_count(self) -> None:
         assert sample_of(self.ORDER, {"a": False}, "ab").heard == 1
@@ -154,4 +226,4 @@ class TestSample:
         judged = {song: place % 10 == 0 for place, song in enumerate(order[:40])}
         sample = sample_of(order, judged, judged, within=0.05)
         assert sample.rate == 0.1
-        assert sample.needed == sample_size(0.1, 0.05) - 40
+        assert sample.needed == sample_size(0.1, 0.05, population=1000) - 40 > 0

@@ -51,6 +51,7 @@ class Client:
             "verdict": verdict,
             "order": "random",
             "key": f"{song_id}{verdict}{more}",
+            "reason": "residue" if verdict == "rejected" else None,
             **more,
         }
         return self.bare.post("/token/verdicts", json=said)
@@ -102,6 +103,19 @@ class TestWhoMayAsk:
         answer = whole.bare.post("/token/verdicts", content=body, headers={"content-type": kind})
         assert answer.status_code == 400
         assert read_verdicts(build_of(whole)) == []
+
+    @pytest.mark.parametrize(
+        "origin", ["http://evil.example", "null", "", "http://127.0.0.1:99", "https://127.0.0.1:1234"]
+    )
+    def test_no_script_of_another_page(self, whole: Client, origin: str) -> None:
+        answer = whole.bare.post("/token/verdicts", json={}, headers={"origin": origin})
+        assert (answer.status_code, answer.headers["content-type"]) == (403, "text/plain; charset=utf-8")
+        assert read_verdicts(build_of(whole)) == []
+
+    def test_our_own_page_may_judge(self, whole: Client) -> None:
+        for host in ("127.0.0.1:1234", "localhost:8000"):
+            headers = {"host": host, "origin": f"http://{host}"}
+            assert whole.bare.post("/token/verdicts", json={}, headers=headers).status_code == 422
 
     def test_headers_of_every_answer(self, whole: Client) -> None:
         for answer in (whole.get("queue"), whole.bare.get("/"), whole.get("songs/none"), whole.get("progress")):
@@ -229,7 +243,6 @@ class TestHearing:
             "peaks/vocals?bins=4001",
             "spectrogram/vocals?width=0",
             "spectrogram/vocals?height=1e9",
-            f"spectrogram/vocals?start_frame={FRAMES}",
             "spectrogram/vocals?num_frames=-5",
         ],
     )
@@ -237,6 +250,12 @@ class TestHearing:
         answer = whole.get(f"songs/song0/{query}")
         assert answer.status_code == 422
         assert "give a" in answer.json()["error"]
+
+    @pytest.mark.parametrize("start", [FRAMES, FRAMES + 1, 10**9])
+    def test_a_picture_beyond_the_end_is_told_how_long_the_song_is(self, whole: Client, start: int) -> None:
+        answer = whole.get(f"songs/song0/spectrogram/vocals?start_frame={start}")
+        assert answer.status_code == 422
+        assert f"start_frame is {start}, and 'vocals' of song 'song0' has {FRAMES} frames" in answer.json()["error"]
 
     def test_pictures(self, whole: Client) -> None:
         peaks = whole.get("songs/song0/peaks/mixture?bins=64")
@@ -264,7 +283,13 @@ class TestHearing:
         ):
             answer = client.get(f"songs/song0/{what}")
             assert answer.status_code == 404
-            assert "audio/song0/" in answer.json()["error"]
+            said = answer.json()["error"]
+            assert "audio/song0/" in said
+            assert "scan" not in said
+            assert what == "clip/instrumental" or "is missing; restore it, or reject the song as damaged" in said
+        tracks = {track["name"]: track["problem"] for track in client.get("songs/song0").json()["tracks"]}
+        assert "vocals.flac: is missing" in tracks["vocals"]
+        assert tracks["mixture"] is None
         assert client.judge("song0", reason="damaged").status_code == 200
 
     def test_a_file_outside_is_not_read(self, client: Client, tmp_path: Path) -> None:
@@ -304,6 +329,15 @@ class TestJudging:
         }
         client.judge("song0", "unheard")
         assert [verdict["stem"] for verdict in client.get("songs/song0").json()["verdicts"]] == ["vocals"]
+
+    def test_a_later_verdict_on_the_song_ends_those_on_its_tracks(self, client: Client) -> None:
+        client.judge("song0", "rejected", stem="vocals")
+        assert client.get("progress").json()["rejected"] == 1
+        client.judge("song0", "accepted")
+        assert [verdict["stem"] for verdict in client.get("songs/song0").json()["verdicts"]] == [None]
+        found = client.get("progress").json()
+        assert (found["accepted"], found["rejected"]) == (1, 0)
+        assert client.get("export?format=jsonl").text.count("\n") == 1
 
     def test_another_tab_sees_what_is_new(self, client: Client) -> None:
         for number in range(3):
@@ -345,6 +379,7 @@ class TestJudging:
         [
             ({"verdict": "perhaps"}, "field 'verdict' is 'perhaps'"),
             ({"reason": "taste"}, "give one of residue"),
+            ({"reason": None}, "has no reason; give one of residue, no_singing, voice_in_instrumental, misal"),
             ({"stem": "drums"}, "has no stem 'drums'"),
             ({"order": "best"}, "field 'order'"),
             ({"nudge_frames": "1"}, "field 'nudge_frames'"),
@@ -395,12 +430,21 @@ class TestProgress:
         client.judge(third, "rejected", order="doubtful")
         found = client.get("progress").json()
         assert (found["songs"], found["heard"], found["accepted"], found["rejected"]) == (3, 2, 1, 1)
-        assert (found["sample"]["heard"], found["sample"]["rejected"]) == (1, 0)
+        sample = found["sample"]
+        assert (sample["heard"], sample["rejected"]) == (1, 0)
+        assert (sample["low"], sample["high"]) == wilson_interval(0, 1, population=3)
         client.judge(second, "accepted", stem="vocals")
         client.judge(second, "rejected", stem="instrumental")
         sample = client.get("progress").json()["sample"]
-        assert (sample["heard"], sample["rejected"], sample["skipped"], sample["rate"]) == (2, 1, 0, 0.5)
-        assert (sample["low"], sample["high"]) == wilson_interval(1, 2)
+        assert (sample["heard"], sample["rejected"], sample["skipped"], sample["rate"]) == (3, 2, 0, 2 / 3)
+        assert (sample["low"], sample["high"], sample["needed"]) == (2 / 3, 2 / 3, 0)
+
+    def test_what_is_judged_beyond_a_song_without_a_verdict_is_not_in_the_sample(self, client: Client) -> None:
+        first, _, third = random_order(["song0", "song1", "song2"])
+        client.judge(first, "accepted")
+        client.judge(third, "rejected")
+        sample = client.get("progress").json()["sample"]
+        assert (sample["heard"], sample["rejected"], sample["skipped"]) == (1, 0, 1)
 
     def test_what_was_asked_for(self, tmp_path: Path) -> None:
         client = Client(make_build(tmp_path / "build"), within=0.2, confidence=0.8)

@@ -67,7 +67,8 @@ class Server:
             return json.load(answer)
 
     def judge(self, song_id: str, verdict: str, key: str) -> Any:
-        return self.ask("verdicts", {"song_id": song_id, "verdict": verdict, "order": "title", "key": key})
+        said = {"song_id": song_id, "verdict": verdict, "reason": "noise", "order": "title", "key": key}
+        return self.ask("verdicts", said)
 
     def end(self, number: int) -> tuple[int, str, str]:
         self.process.send_signal(number)
@@ -123,7 +124,20 @@ def test_a_killed_server_loses_no_verdict_and_the_next_applies_it(build: Path, s
     started.append(Server(build))
     assert started[1].ask("verdicts")["seq"] == 5
     assert audit_of(build) == ["rejected"] * 3 + ["unheard"] * 3
-    assert "was torn" in started[1].end(signal.SIGINT)[2]
+    complaint = started[1].end(signal.SIGINT)[2]
+    assert complaint.count("was torn") == 1
+    assert "audit/verdicts.torn" in "".join(complaint.split())
+
+
+def test_what_does_not_count_is_told_once(build: Path, started: list[Server]) -> None:
+    say(build, "song0", "rejected")
+    edit(build, "stems", lambda rows: [row.update(song_id="song7") for row in rows if row["song_id"] == "song0"])
+    path = build / "audit/verdicts.jsonl"
+    path.write_bytes(b"nonsense\n" + path.read_bytes())
+    started.append(Server(build))
+    complaint = " ".join(started[0].end(signal.SIGINT)[2].split())
+    assert complaint.count("1 verdict of songs or stems that are not in the build any more does not count") == 1
+    assert complaint.count("line 1 is no verdict") == 1
 
 
 def test_a_port_that_is_taken_is_told(build: Path, run: Run) -> None:
@@ -159,6 +173,15 @@ def test_bad_flags(build: Path, flags: tuple[str, ...], said: str, run: Run) -> 
     code, _, complaint = run(build, *flags, "--no-open")
     assert code == 2
     assert said in complaint
+
+
+def test_one_verdict_is_told_as_one_and_the_file_is_replaced(build: Path, tmp_path: Path, run: Run) -> None:
+    say(build, "song0", "rejected")
+    out = tmp_path / "said.csv"
+    for _ in range(2):
+        code, said, _ = run(build, "--export", str(out))
+        assert (code, said) == (0, f"{out}: 1 verdict")
+    assert len(out.read_text().splitlines()) == 2
 
 
 def test_a_folder_that_is_no_build_is_left_alone(tmp_path: Path, run: Run) -> None:

@@ -43,14 +43,46 @@ def test_a_verdict_on_a_song_holds_for_all_its_stems(build: Path) -> None:
     assert (applied.changed, applied.rejected, applied.accepted, applied.unheard) == (True, 3, 0, 6)
 
 
-def test_a_stem_may_have_a_verdict_of_its_own_whichever_came_first(build: Path) -> None:
-    say(build, "song0", "rejected", "vocals")
+def test_a_stem_may_have_a_verdict_of_its_own(build: Path) -> None:
     say(build, "song0", "accepted")
+    say(build, "song0", "rejected", "vocals")
     apply_verdicts(build)
     assert of_song(build, "song0") == ["accepted", "accepted", "rejected"]
     say(build, "song0", "unheard", "vocals")
     apply_verdicts(build)
     assert of_song(build, "song0") == ["accepted"] * 3
+
+
+def test_a_later_verdict_on_the_song_ends_those_on_its_stems_until_it_is_taken_back(build: Path) -> None:
+    say(build, "song0", "rejected", "vocals")
+    say(build, "song1", "rejected", "vocals")
+    say(build, "song0", "accepted")
+    apply_verdicts(build)
+    assert of_song(build, "song0") == ["accepted"] * 3
+    assert of_song(build, "song1") == ["unheard", "unheard", "rejected"]
+    say(build, "song0", "rejected", "instrumental")
+    apply_verdicts(build)
+    assert of_song(build, "song0") == ["accepted", "rejected", "accepted"]
+    say(build, "song0", "unheard")
+    apply_verdicts(build)
+    assert of_song(build, "song0") == ["unheard", "rejected", "rejected"]
+
+
+def test_a_verdict_on_a_song_that_has_changed_ends_none(build: Path) -> None:
+    say(build, "song0", "rejected", "vocals")
+    say(build, "song0", "accepted")
+    replace_stem(build, "song0", "mixture", sounds(7)["mixture"])
+    applied = apply_verdicts(build)
+    assert of_song(build, "song0") == ["unheard", "unheard", "rejected"]
+    assert applied.notes == ("1 verdict of audio that has changed since it was heard does not count: song0",)
+
+
+def test_a_verdict_on_a_changed_stem_is_not_told_once_the_song_is_judged_again(build: Path) -> None:
+    say(build, "song0", "rejected", "vocals")
+    replace_stem(build, "song0", "vocals", sounds(7)["vocals"])
+    assert len(apply_verdicts(build).notes) == 1
+    say(build, "song0", "accepted")
+    assert apply_verdicts(build).notes == ()
 
 
 def test_the_newest_verdict_counts_and_may_be_taken_back(build: Path) -> None:
@@ -88,7 +120,7 @@ def test_audio_that_has_changed_was_not_judged(build: Path) -> None:
     applied = apply_verdicts(build)
     assert set(column(build).values()) == {"unheard", "accepted"}
     assert of_song(build, "song0") == ["unheard"] * 3
-    assert applied.notes == ("1 verdicts of audio that has changed since it was heard do not count: song0",)
+    assert applied.notes == ("1 verdict of audio that has changed since it was heard does not count: song0",)
     replace_stem(build, "song0", "vocals", sounds(0)["vocals"])  # as it was
     apply_verdicts(build)
     assert of_song(build, "song0") == ["rejected"] * 3

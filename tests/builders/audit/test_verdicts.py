@@ -89,6 +89,8 @@ def test_a_torn_line_is_moved_aside_and_told(tmp_path: Path, cut: int, caplog: p
     with caplog.at_level(logging.WARNING):
         mended = VerdictLog(tmp_path)
     assert "was torn" in caplog.text
+    assert f"now in {tmp_path / AUDIT / 'verdicts.torn'}" in caplog.text
+    assert len(caplog.records) == 1
     assert path.read_bytes() == lines[0]
     assert (tmp_path / AUDIT / "verdicts.torn").read_bytes().strip() in lines[1]
     assert append(mended, "c") == 2
@@ -115,11 +117,22 @@ def test_a_line_that_is_no_verdict_is_passed_over_and_told(
     path.write_bytes(line + b"\n" + path.read_bytes())
     with caplog.at_level(logging.WARNING):
         assert [verdict.key for verdict in read_verdicts(tmp_path)] == ["a"]
-    assert "line 1 is no verdict" in caplog.text
+    (told,) = caplog.messages
+    assert "line 1 is no verdict" in told
     assert path.read_bytes().startswith(line)
 
 
-def test_reading_takes_no_notice_of_a_line_that_is_being_written(
+def test_many_lines_that_are_no_verdicts_are_told_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    append(VerdictLog(tmp_path), "a")
+    path = file_of(tmp_path)
+    path.write_bytes(path.read_bytes() + b"nonsense\n\n" * 40)
+    assert len(read_verdicts(tmp_path)) == 1
+    (told,) = caplog.messages
+    assert "40 lines are no verdicts" in told
+    assert "the first is line 2" in told
+
+
+def test_reading_leaves_a_line_that_is_being_written_where_it_is_and_tells_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     append(VerdictLog(tmp_path), "a")
@@ -127,7 +140,8 @@ def test_reading_takes_no_notice_of_a_line_that_is_being_written(
     file_of(tmp_path).write_bytes(data + data[:50])
     assert [verdict.key for verdict in read_verdicts(tmp_path)] == ["a"]
     assert file_of(tmp_path).read_bytes() == data + data[:50]
-    assert caplog.text == ""
+    (told,) = caplog.messages
+    assert "the last line is not whole" in told
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])
