@@ -120,7 +120,7 @@ def read_mapping(path: Path) -> dict[str, object]:
         twice = _keys_twice(yaml.compose(text, yaml.SafeLoader))
         values = yaml.safe_load(text)
     except FileNotFoundError as error:
-        raise RecipeError(f"{path}: there is no such file; correct the path") from error
+        raise RecipeError(f"{path}: cannot be read, there is no such file; correct the path") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: cannot be read as YAML ({error}); correct the file") from error
     if twice:

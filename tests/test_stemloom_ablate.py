@@ -89,7 +89,7 @@ def test_bad_usage_is_told_in_a_line(run: Terminal, tmp_path: Path) -> None:
             "choose another folder",
         ),
         ([path, "--out", out, "--corpus", f"songs={tmp_path / 'songs'}", "--seeds", "9"], "--seeds 9"),
-        ([tmp_path / "gone.yaml", "--out", out], "gone.yaml: there is no such file"),
+        ([tmp_path / "gone.yaml", "--out", out], "gone.yaml: cannot be read, there is no such file"),
     ):
         code, _, err = run("ablate", *words)
         assert code in (1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def test_ends_with_what_next_and_links_lead_somewhere(name: str) -> None:
 
 def _run(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Execute a notebook in a folder of its own; its cells, with outputs."""
-    for variable, place in (("TMPDIR", "tmp"), ("IPYTHONDIR", "ipython"), ("JUPYTER_RUNTIME_DIR", "runtime")):
+    for variable, place in (("IPYTHONDIR", "ipython"), ("JUPYTER_RUNTIME_DIR", "runtime")):
         (folder / place).mkdir()
         monkeypatch.setenv(variable, str(folder / place))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -67,7 +68,9 @@ def _run(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict
     client = nbclient.NotebookClient(
         jupytext.read(path), timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
-    return list(client.execute()["cells"])
+    with tempfile.TemporaryDirectory(prefix="n") as short:  # sockets lie there, and their paths must be short
+        monkeypatch.setenv("TMPDIR", short)
+        return list(client.execute()["cells"])
 
 
 def _names() -> set[Path]:

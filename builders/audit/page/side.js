@@ -105,6 +105,6 @@ export function rateWords({ heard, rejected, low, high, confidence, within, need
   const percent = (value, places = 1) => number(100 * value, places);
   const within_ = `±${Number((100 * within).toFixed(2))} %`;
   const more = needed > 0 ? `about ${needed.toLocaleString("en-US")} more for ${within_}` : `within ${within_}`;
-  const left = skipped ? `; ${skipped.toLocaleString("en-US")} skipped, which may bias it` : "";
+  const left = skipped ? `; ${skipped.toLocaleString("en-US")} skipped: what comes after the first of them does not count yet` : "";
   return `${rejected} of ${heard} rejected: ${percent(low)} to ${percent(high)} %, ${percent(confidence, 0)} %; ${more}${left}`;
 }

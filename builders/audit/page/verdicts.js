@@ -27,14 +27,17 @@ export class Verdicts {
 
   // "rejected" (or a track of it is), "accepted", "part" (of its tracks accepted) or undefined.
   of(song) {
-    const lines = this.#lines.get(song);
+    const lines = this.lines(song);
     if (!lines) return undefined;
     if ([...lines.values()].some(({ verdict }) => verdict === "rejected")) return "rejected";
     return lines.has("") ? "accepted" : "part";
   }
 
+  // What holds: a verdict on the whole song ends those that were given on its tracks before.
   lines(song) {
-    return this.#lines.get(song);
+    const lines = [...(this.#lines.get(song) ?? [])];
+    const whole = lines.findIndex(([stem]) => stem === "");
+    return lines.length ? new Map(lines.slice(Math.max(0, whole))) : undefined;
   }
 
   // Give a verdict: it shows at once, and is sent until it is answered.
@@ -64,8 +67,8 @@ export class Verdicts {
 
   #keep(line) {
     const lines = this.#lines.get(line.song_id) ?? new Map();
-    if (line.verdict === "unheard") lines.delete(line.stem ?? "");
-    else lines.set(line.stem ?? "", line);
+    lines.delete(line.stem ?? ""); // the map's order is that of giving
+    if (line.verdict !== "unheard") lines.set(line.stem ?? "", line);
     if (lines.size) this.#lines.set(line.song_id, lines);
     else this.#lines.delete(line.song_id);
   }
