@@ -16,6 +16,8 @@ const AROUND_S = 2; // on both sides of the playhead, to loop without a region
 const VOICE = /vocal|voice|vox|sing|speech|dialog/i;
 const ORDERS = ["doubtful", "random", "title"];
 const OTHER = "other";
+const LAST = "This is the last song of the queue.";
+const NOTHING = "No song is found: Esc gives the whole queue back.";
 
 const find = (id) => document.getElementById(id);
 const state = { id: null, song: null, order: null, before: null, goesOn: false, alone: false, rejecting: false, reasons: [] };
@@ -233,7 +235,7 @@ const actions = {
     state.rejecting = true;
     showVerdicts();
   },
-  next: () => open(queue.beside(state.id, 1) ?? (say("This is the last song of the queue."), null)),
+  next: () => open(queue.beside(state.id, 1) ?? (say(queue.rows.length ? LAST : NOTHING), null)),
   before: () => open(queue.beside(state.id, -1) ?? (say("This is the first song of the queue."), null)),
   undo() {
     const id = verdicts.undo(state.order);
@@ -297,16 +299,17 @@ const actions = {
   enter() {
     const { activeElement: field } = document;
     field.blur();
-    if (field === find("search")) open(queue.rows[0]?.song_id);
+    if (field === find("search")) open(queue.rows[0]?.song_id ?? (say(NOTHING), null));
     else if (state.rejecting) give("rejected", OTHER);
   },
   escape() {
-    const { activeElement: focus } = document;
-    if (focus === find("search")) {
-      focus.value = "";
-      focus.dispatchEvent(new Event("input"));
-    }
-    if (focus !== document.body) focus.blur();
+    const { activeElement: focus } = document, search = find("search");
+    const isFree = focus === document.body && !state.rejecting;
+    if (search.value && (focus === search || isFree)) {
+      search.value = "";
+      search.dispatchEvent(new Event("input"));
+      focus.blur();
+    } else if (focus !== document.body) focus.blur();
     else if (state.rejecting) state.rejecting = false;
     else player.choose(null, false);
     showVerdicts();

@@ -28,8 +28,8 @@ export const KEYS = [
     [["Home"], "home", "to the start"],
     [["v"], "strongest", "to where the voice is strongest"],
     [["l"], "loop", "repeat the region (drag to choose one), or 4 s around the playhead"],
-    [["+", "="], "zoomIn", "less of the song"],
-    [["-"], "zoomOut", "more of the song"],
+    [["+", "="], "zoomIn", "zoom in"],
+    [["-"], "zoomOut", "zoom out"],
   ]],
   ["Align", [
     [["["], "nudgeDown", "instrumental 0.1 frame earlier"],
@@ -42,7 +42,7 @@ export const KEYS = [
     [["/"], "search", "search (Enter opens the first found)"],
     [["o"], "order", "the next order: doubtful first, random, by title"],
     [["?"], "help", "these keys"],
-    [["Escape"], "escape", "out of a field, a choice, a region"],
+    [["Escape"], "escape", "out of a field, a search, a choice, a region"],
   ]],
 ];
 
@@ -57,7 +57,8 @@ export function listen(act) {
     const isText = focus instanceof HTMLInputElement && focus.type !== "range";
     if (isText && event.key !== "Escape" && event.key !== "Enter") return;
     // to who walks the page by keyboard its buttons are buttons
-    if (focus !== document.body && ["Tab", " ", "Enter"].includes(event.key) && !isText) return;
+    if (focus !== document.body && event.key === "Tab" && !isText) return;
+    if (focus?.matches("button, a, input") && [" ", "Enter"].includes(event.key) && !isText) return;
     if (event.key === "Tab" && event.shiftKey) return;
     const key = event.shiftKey && event.key.startsWith("Arrow") ? `Shift+${event.key}` : event.key;
     const action = isText && key === "Enter" ? "enter" : ACTIONS.get(key.length === 1 ? lower(key) : key);

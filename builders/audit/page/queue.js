@@ -80,7 +80,10 @@ export class Queue {
       made.style.transform = `translateY(${place * ROW}px)`;
       made.setAttribute("aria-posinset", place + 1);
       made.setAttribute("aria-setsize", this.rows.length);
-      made.addEventListener("click", () => this.open(row.song_id));
+      made.addEventListener("click", () => {
+        this.list.blur(); // a click leaves the keys to the page
+        this.open(row.song_id);
+      });
       this.spacer.append(made);
       this.#made.set(place, made);
     }

@@ -74,11 +74,11 @@ export function writeVerdict(lines, reasons, target) {
     const reason = reasons.find(({ reason }) => reason === line.reason);
     return [line.verdict, reason?.text ?? line.reason, line.note].filter(Boolean).join(": ");
   };
-  if (own) words.push(said(own));
-  for (const [stem, line] of lines ?? []) if (stem) words.push(`${stem} ${said(line)}`);
+  const listed = [...(lines ?? [])].sort(([, a], [, b]) => (b.verdict === "rejected") - (a.verdict === "rejected"));
+  for (const [stem, line] of listed) words.push(stem ? `${stem} ${said(line)}` : said(line));
   find("verdict").textContent = words.join("; ") || "none yet";
   find("verdict").title = words.join("\n");
-  find("verdict").className = own ? own.verdict : "soft";
+  find("verdict").className = listed[0]?.[1].verdict === "rejected" ? "rejected" : own ? own.verdict : "soft";
   find("target").replaceChildren("of: ", element("b", "", target ?? "the song"), " ", element("kbd", "", "t"));
   for (const button of find("why").children) {
     const line = lines?.get(target ?? "");

@@ -565,3 +565,45 @@ def test_a_long_queue_has_few_rows_in_the_document(large: Path, context: Any) ->
         page.keyboard.type("0777")
         assert rows.all_inner_texts()[0].split("\n")[1] == "Title 0777"
         assert page.locator("#found").inner_text() == "1 found"
+
+
+def test_keys_work_after_a_click_and_a_search_is_left_by_escape(context: Any, address: str) -> None:
+    page = opened(context, address)
+    page.locator(".row", has_text="Title 1").first.click()
+    wait_song(page, "song1")
+    page.keyboard.press(" ")
+    page.locator("#play", has_text="Pause").wait_for()
+    page.keyboard.press(" ")
+    page.locator("#play", has_text="Play").wait_for()
+    page.keyboard.press("/")
+    page.keyboard.type("zzzz")
+    page.keyboard.press("Enter")
+    assert "No song is found" in page.locator("#message").inner_text()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    assert page.locator("#search").input_value() == ""
+    assert page.locator(".row").count() == 3
+
+
+def test_a_rejected_track_is_told_first_and_ended_by_the_whole_songs_verdict(context: Any, address: str) -> None:
+    page = opened(context, address)
+    page.keyboard.press("a")
+    wait_song(page, "song1")
+    page.keyboard.press("b")
+    wait_song(page, "song0")
+    page.keyboard.press("2")
+    page.keyboard.press("t")
+    page.keyboard.press("r")
+    page.keyboard.press("1")
+    wait_sent(page)
+    verdict = page.locator("#verdict")
+    assert verdict.inner_text().startswith("vocals rejected")
+    assert verdict.get_attribute("class") == "rejected"
+    page.keyboard.press("t")
+    assert page.locator("#target b").inner_text() == "the song"
+    page.keyboard.press("a")
+    wait_sent(page)
+    page.locator(".row", has_text="Title 0").first.click()
+    wait_song(page, "song0")
+    page.locator("#verdict.accepted").wait_for()
+    assert "vocals" not in verdict.inner_text()
