@@ -681,7 +681,8 @@ def train(
     Parameters
     ----------
     recipe
-        A ready training recipe (deezer2019, deezer2019-small, demo, jusperlee2023, mrx, strauss2021, umx), or a YAML file.
+        A ready training recipe (deezer2019, deezer2019-small, demo, jusperlee2023, mrx, strauss2021, umx),
+        or a YAML file.
     corpora
         Folders of finished corpora, with splits; what is packed is read from its store.
     out
