@@ -16,7 +16,6 @@ const AROUND_S = 2; // on both sides of the playhead, to loop without a region
 const VOICE = /vocal|voice|vox|sing|speech|dialog/i;
 const ORDERS = ["doubtful", "random", "title"];
 const OTHER = "other";
-const LAST = "This is the last song of the queue.";
 const NOTHING = "No song is found: Esc gives the whole queue back.";
 
 const find = (id) => document.getElementById(id);
@@ -195,7 +194,7 @@ function give(verdict, reason = null) {
   }
   const next = queue.unjudged(id);
   if (next) open(next);
-  else say("Every song of this queue is judged.");
+  else say(find("search").value ? "Every song that is found is judged: Esc gives the whole queue back." : "Every song of this queue is judged.");
   showVerdicts();
 }
 
@@ -225,6 +224,13 @@ function seek(frame) {
   stack.show(player.position());
 }
 
+function step(by) {
+  const id = queue.beside(state.id, by), which = by > 0 ? "last" : "first";
+  if (id) open(id);
+  else if (!queue.rows.length) say(NOTHING);
+  else say(`This is the ${which} song ${find("search").value ? "that is found: Esc gives the whole queue back" : "of the queue"}.`);
+}
+
 const actions = {
   accept: () => give("accepted"),
   reject() {
@@ -235,8 +241,8 @@ const actions = {
     state.rejecting = true;
     showVerdicts();
   },
-  next: () => open(queue.beside(state.id, 1) ?? (say(queue.rows.length ? LAST : NOTHING), null)),
-  before: () => open(queue.beside(state.id, -1) ?? (say("This is the first song of the queue."), null)),
+  next: () => step(1),
+  before: () => step(-1),
   undo() {
     const id = verdicts.undo(state.order);
     if (id) open(id);

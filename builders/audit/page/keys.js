@@ -68,11 +68,10 @@ export function listen(act) {
     act(action, key);
   });
   document.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-action]");
-    if (!button) return;
+    const button = event.target.closest("button, a");
     // a click by the mouse leaves the keys to the page
-    if (event.detail > 0) button.blur();
-    act(button.dataset.action, button.dataset.key);
+    if (event.detail > 0) button?.blur();
+    if (button?.dataset.action) act(button.dataset.action, button.dataset.key);
   });
 }
 

@@ -40,6 +40,11 @@ export class Pictures {
     )?.value;
   }
 
+  // Whether there is no picture of a track to be had.
+  isBroken(song, track) {
+    return Boolean(this.#tiles.get(`${song.song_id}/${track}/0/null`)?.isBroken);
+  }
+
   // Few at once, the last asked for first: audio must never queue behind pictures.
   async #inTurn(fetch) {
     if (this.#running === MOST_AT_ONCE) await new Promise((turn) => this.#waiting.push(turn));
@@ -74,7 +79,9 @@ export class Pictures {
         return value;
       },
       (error) => {
+        entry.isBroken = true;
         if (error.status === 0) store.delete(key);
+        else this.arrived();
         this.failed(key.split("/", 2), error);
         return undefined;
       },
@@ -172,17 +179,20 @@ function drawLine(pen, song, track, view, chunks, nudge, unit) {
   pen.stroke();
 }
 
-// A stretch of a track's spectrogram: the whole song's, coarse, until the pieces are there.
-export function drawSpectrogram(canvas, { song, track, view, pictures }) {
+// A stretch of a track's spectrogram: the whole song's, coarse, until the pieces are there. Returns what is said in
+// its place where there is none.
+export function drawSpectrogram(canvas, { song, track, view, pictures, shade, soft }) {
   const pen = cleared(canvas);
-  if (!pen) return;
+  if (!pen) return null;
   const { width, height } = canvas;
   const put = (image, start, frames) => {
     const x = ((start - view.start) / view.frames) * width;
     pen.drawImage(image, x, 0, (frames / view.frames) * width, height);
   };
   const length = lengthOf(song, track), frames = tileFrames(song, view), whole = pictures.tile(song, track);
-  if (whole) put(whole, 0, length);
+  const isBroken = pictures.isBroken(song, track), missing = isBroken ? "cannot be shown" : whole ? null : "loading";
+  if (missing) drawMissing(pen, { words: missing, crossed: isBroken, shade, soft });
+  else put(whole, 0, length);
   // as fine as it can be shown
   const isFine = frames >= length || 2 * TILE_WIDTH * view.frames > 1.2 * canvas.clientWidth * length;
   for (let start = Math.floor(view.start / frames) * frames; start < view.start + view.frames; start += frames) {
@@ -190,7 +200,31 @@ export function drawSpectrogram(canvas, { song, track, view, pictures }) {
     const image = pictures.tile(song, track, start, frames);
     if (image) put(image, start, frames);
   }
-  drawFrequencies(pen, song.sample_rate);
+  if (!missing) drawFrequencies(pen, song.sample_rate);
+  return missing;
+}
+
+function drawMissing(pen, { words, crossed, shade, soft }) {
+  const { width, height } = pen.canvas, ratio = devicePixelRatio || 1;
+  pen.fillStyle = shade;
+  pen.fillRect(0, 0, width, height);
+  pen.font = `${12 * ratio}px system-ui, sans-serif`;
+  pen.textAlign = "center";
+  pen.textBaseline = "middle";
+  if (crossed) {
+    pen.strokeStyle = soft;
+    pen.lineWidth = ratio;
+    pen.beginPath();
+    for (const [from, to] of [[0, height], [height, 0]]) {
+      pen.moveTo(0, from);
+      pen.lineTo(width, to);
+    }
+    pen.stroke();
+    const wide = pen.measureText(words).width + 16 * ratio;
+    pen.fillRect((width - wide) / 2, height / 2 - 10 * ratio, wide, 20 * ratio);
+  }
+  pen.fillStyle = soft;
+  pen.fillText(words, width / 2, height / 2);
 }
 
 const mel = (hertz) => Math.log10(1 + hertz / 700);

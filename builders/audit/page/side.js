@@ -57,10 +57,7 @@ export function writeReasons(reasons, reject) {
       button.type = "button";
       button.dataset.reason = reason;
       button.append(element("kbd", "", key), element("span", "", text));
-      button.addEventListener("click", (event) => {
-        if (event.detail > 0) button.blur();
-        reject(reason);
-      });
+      button.addEventListener("click", () => reject(reason));
       return button;
     }),
   );
@@ -90,6 +87,7 @@ export function writeProgress(progress) {
   const { songs, heard, accepted, rejected, sample } = progress;
   const count = (value) => value.toLocaleString("en-US");
   find("heard").textContent = `${count(heard)} of ${count(songs)} judged: ${count(accepted)} accepted, ${count(rejected)} rejected`;
+  find("heard").title = find("heard").textContent;
   const [mark, middle] = find("interval").children;
   const has = sample.heard > 0;
   find("interval").classList.toggle("empty", !has);

@@ -106,17 +106,13 @@ export class Stack {
     const loud = Number.isFinite(track.loudness_lufs) ? `${number(track.loudness_lufs)} LUFS` : "";
     gutter.append(name, element("small", "", [track.provenance, loud].filter(Boolean).join("\n")), element("small", "broken"));
     gutter.title = [`hear ${track.name} alone`, ...(track.reasons ?? []).map((reason) => reason.text ?? reason)].join("\n");
-    gutter.addEventListener("click", (event) => {
-      if (event.detail > 0) gutter.blur();
-      this.solo(track.name);
-    });
+    gutter.addEventListener("click", () => this.solo(track.name));
     const colour = OWN_COLOURS[track.name] ?? (isMixture ? "--mixture" : COLOURS[(place + 5) % COLOURS.length]);
     row.style.setProperty("--tone", `var(${colour})`);
     const [wave, spectrogram] = ["wave", "spectrogram"].map((kind) => element("canvas", kind));
     wave.setAttribute("role", "img");
     wave.setAttribute("aria-label", `waveform of ${track.name}`);
     spectrogram.setAttribute("role", "img");
-    spectrogram.setAttribute("aria-label", `spectrogram of ${track.name}`);
     const field = element("div", "field");
     field.append(wave, spectrogram);
     row.append(gutter, field);
@@ -139,7 +135,8 @@ export class Stack {
       gutter.setAttribute("aria-pressed", isSolo);
       gutter.querySelector(".broken").textContent = player.broken.has(name) ? "cannot be read" : "";
       drawWave(wave, { song, track: name, view, chunks, nudge: player.nudge, peaks, colour: tone(colour), scale });
-      drawSpectrogram(spectrogram, { song, track: name, view, pictures });
+      const missing = drawSpectrogram(spectrogram, { song, track: name, view, pictures, shade: tone("--shade"), soft: tone("--soft") });
+      spectrogram.setAttribute("aria-label", [`spectrogram of ${name}`, missing].filter(Boolean).join(": "));
       const height = overview ? overview.canvas.height / this.#tracks.length : 0;
       if (overview) drawStrip(overview, peaks, { share: length / song.num_frames, top: i * height, height, colour: tone(colour), scale });
     });

@@ -607,3 +607,91 @@ def test_a_rejected_track_is_told_first_and_ended_by_the_whole_songs_verdict(con
     wait_song(page, "song0")
     page.locator("#verdict.accepted").wait_for()
     assert "vocals" not in verdict.inner_text()
+
+
+def test_space_plays_after_a_click_on_any_button(context: Any, address: str) -> None:
+    page = opened(context, address)
+    page.locator("[data-order=random]").click()
+    until(page, "stemloomAudit.state.order === 'random'")
+    until(page, "stemloomAudit.state.song?.song_id === stemloomAudit.state.id")
+    page.keyboard.press(" ")
+    assert ask(page, "player.playing")
+    page.locator("#play").focus()
+    page.keyboard.press(" ")  # the button's own: once, not twice
+    assert not ask(page, "player.playing")
+
+
+def test_a_searched_queue_ends_with_what_is_found(context: Any, address: str) -> None:
+    page = opened(context, address, "song1")
+    page.keyboard.press("/")
+    page.keyboard.type("title 1")
+    page.keyboard.press("Enter")
+    for key, which in (("s", "last"), ("b", "first")):
+        page.keyboard.press(key)
+        assert page.locator("#message").inner_text().startswith(f"This is the {which} song that is found")
+    page.keyboard.press("Escape")
+    assert page.locator(".row").count() == 3
+
+
+def test_a_spectrogram_says_that_it_is_loading_or_cannot_be_shown(context: Any, address: str) -> None:
+    page = context.new_page()
+    page.faults = []
+    held: list[Any] = []
+    page.route("**/spectrogram/vocals?*", lambda route: held.append(route))
+    page.route("**/spectrogram/mixture?*", lambda route: route.fulfill(status=404, json={"error": "gone"}))
+    page.goto(f"{address}#song=song0&order=title")
+    page.get_by_label("spectrogram of mixture: cannot be shown").wait_for()
+    page.get_by_label("spectrogram of instrumental", exact=True).wait_for()
+    loading = page.get_by_label("spectrogram of vocals: loading")
+    loading.wait_for()
+    corner = loading.evaluate("canvas => [...canvas.getContext('2d').getImageData(2, 2, 1, 1).data]")
+    assert corner == [0xF2, 0xF0, 0xEA, 255]  # the shade
+    page.unroute("**/spectrogram/vocals?*")
+    for route in held:
+        route.continue_()
+    page.get_by_label("spectrogram of vocals", exact=True).wait_for()
+
+
+WIDER_THAN_SHOWN = """() => [...document.querySelectorAll(
+  "#numbers dt, #numbers dd, #why button, #why span, #verdict, #nudging button, #target")]
+  .filter((each) => {
+    const { left, right, top, bottom } = each.getBoundingClientRect();
+    const isSeen = each.closest(".facts") || (top >= 0 && bottom <= innerHeight);
+    return left < 0 || right > innerWidth || !isSeen || each.scrollWidth > each.clientWidth + 1 && each.clientWidth;
+  }).map((each) => each.textContent)"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(1024, 700), (1280, 800), (1440, 900)])
+def test_the_side_fits_its_window(width: int, height: int, context: Any, address: str) -> None:
+    page = context.new_page()
+    page.faults = []
+    page.set_viewport_size({"width": width, "height": height})
+    page.goto(f"{address}#song=song0&order=title")
+    wait_song(page, "song0")
+    page.evaluate("""async () => {
+      const { writeFacts } = await import("./page/side.js"), { song } = stemloomAudit.state;
+      const pair = { residual_db: -46.6, confidence: 0.999, lag_frames: -124682.72, drift_ppm: -29.86, gain_db: 2.4,
+        polarity: -1, coherence: 0.56, bit_error_rate: 0.195, segments: 1 };
+      writeFacts({ ...song, pair }, null);
+    }""")
+    assert page.evaluate(WIDER_THAN_SHOWN) == []
+    assert page.locator("#heard").bounding_box()["width"] > 100
+    page.keyboard.press("?")
+    box = page.locator("#help").bounding_box()
+    assert box["y"] >= 0
+    assert box["y"] + box["height"] <= height
+    for shown in ("#help-title", "#help button"):
+        inside = page.locator(shown).bounding_box()
+        assert box["y"] <= inside["y"]
+        assert inside["y"] + inside["height"] <= box["y"] + box["height"]
+
+
+def test_the_manual_names_every_key(page: Any) -> None:
+    keys = page.evaluate(
+        "import('./page/keys.js').then(({ KEYS }) => KEYS.flatMap(([, rows]) => rows.flatMap(([k]) => k)))"
+    )
+    names = {" ": "Space", "ArrowLeft": "←", "ArrowRight": "→", "ArrowUp": "↑", "ArrowDown": "↓"}
+    text = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
+    for key in set(keys) - set("2345678") - {"Escape"}:
+        *shift, last = key.split("+") if key.startswith("Shift+") else [key]
+        assert f"`{'+'.join([*shift, names.get(last, last)])}`" in text, key
