@@ -26,8 +26,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from builders.report.records import rows_of
 from manifests.tables import frame_of, read_table, write_table
 
 LOOKS = 12
@@ -67,14 +66,6 @@ def repeated(build: Path, folder: Path, count: int) -> Path:
     ]
     write_table(folder, "stems", frame_of("stems", rows))
     return folder
-
-
-def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    plain = frame.astype(object)
-    return [
-        {str(key): value for key, value in row.items()}
-        for row in plain.where(plain.notna(), None).to_dict("records")
-    ]
 
 
 def measured(build: Path) -> dict[str, float]:

@@ -99,18 +99,7 @@ def test_bad_usage_is_told_in_a_line(run: Terminal, tmp_path: Path) -> None:
 
 def test_a_killed_study_goes_on_and_leaves_no_process_behind(run: Terminal, tmp_path: Path) -> None:
     path, out = study_file(tmp_path, set={"epochs": 2, "steps_per_epoch": 40}, seeds=1), tmp_path / "out"
-    words = [
-        "ablate",
-        path,
-        "--out",
-        out,
-        "--corpus",
-        f"songs={tmp_path / 'songs'}",
-        "--jobs",
-        "1",
-        "--device",
-        "cpu",
-    ]
+    words = command(path, out, jobs=1)
     process = started(words)
 
     def second() -> list[Path]:
@@ -145,18 +134,7 @@ def test_a_killed_study_goes_on_and_leaves_no_process_behind(run: Terminal, tmp_
 
 def test_ctrl_c_in_the_first_moments_is_a_stop_and_no_accident(tmp_path: Path) -> None:
     path, out = study_file(tmp_path, seeds=1), tmp_path / "out"
-    words = [
-        "ablate",
-        path,
-        "--out",
-        out,
-        "--corpus",
-        f"songs={tmp_path / 'songs'}",
-        "--jobs",
-        "1",
-        "--device",
-        "cpu",
-    ]
+    words = command(path, out, jobs=1)
     process = started(words)
     while process.poll() is None and not children(process.pid):
         time.sleep(0.01)
@@ -166,6 +144,11 @@ def test_ctrl_c_in_the_first_moments_is_a_stop_and_no_accident(tmp_path: Path) -
     assert process.returncode == 130, err
     assert "not finished; the same command goes on" in said
     assert "Traceback" not in err
+
+
+def command(path: Path, out: Path, jobs: int) -> list[str | Path]:
+    songs = f"songs={path.parent / 'songs'}"
+    return ["ablate", path, "--out", out, "--corpus", songs, "--jobs", str(jobs), "--device", "cpu"]
 
 
 def started(words: list[str | Path]) -> subprocess.Popen[str]:

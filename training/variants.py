@@ -183,12 +183,13 @@ def check_runs(runs: Sequence[Run]) -> None:
         Of all variants, a line for each problem.
     """
     problems: dict[str, list[str]] = {}
+    corpora = {folder: Corpus.open(folder) for folder in {test.corpus for run in runs for test in run.tests}}
     for run in {run.variant: run for run in runs}.values():
         try:
             check_training(run.recipe, run.corpora)
             separator = _summed(NetworkSeparator(network=make_network(run.recipe)), run.sums)
             for test in run.tests:
-                corpus = Corpus.open(test.corpus)
+                corpus = corpora[test.corpus]
                 settings = _settings(test, separator.sources)
                 for song_id in songs_of(corpus, settings.split)[: settings.limit]:
                     target_stems(separator.sources, corpus, song_id, settings.targets)

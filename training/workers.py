@@ -77,11 +77,7 @@ def do_runs(
                 ended = _in_a_process(run, device, working, jobs, report, alive)
             finally:
                 free.put(device)
-            if ended == "finished":
-                report(run, ended, 1, 1)
-            else:
-                failures[run.name] = STOPPED if ended in ("stopped", "interrupted") else ended
-                report(run, "failed", 1, 1)
+            _note(run, ended, failures, report)
 
         left = {pool.submit(do, run) for run in runs}
         told = False
@@ -113,17 +109,28 @@ def _in_this_process(
         if is_interrupted:
             failures[run.name] = STOPPED
             continue
-        try:
-            ended: str = do_run(run, device, working, lambda *about, run=run: report(run, *about))
-        except KeyboardInterrupt:
-            ended = "interrupted"
-        except Exception as error:
-            ended = _why(error)
+        ended = _ended(run, device, working, lambda *about, run=run: report(run, *about))
         is_interrupted = ended == "interrupted"
-        if ended != "finished":
-            failures[run.name] = STOPPED if ended in ("stopped", "interrupted") else ended
-        report(run, "finished" if ended == "finished" else "failed", 1, 1)
+        _note(run, ended, failures, report)
     return failures, is_interrupted
+
+
+def _note(run: Run, ended: str, failures: dict[str, str], report: Report) -> None:
+    """Take down and tell how a run ended."""
+    if ended != "finished":
+        failures[run.name] = STOPPED if ended in ("stopped", "interrupted") else ended
+    report(run, "finished" if ended == "finished" else "failed", 1, 1)
+
+
+def _ended(run: Run, device: str, working: Working, report: Callable[[str, int, int], None]) -> str:
+    """Do a run in this process, and say how it ended: a state, or what went wrong."""
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # as the process of a run is started with
+        return do_run(run, device, working, report)
+    except KeyboardInterrupt:
+        return "interrupted"
+    except Exception as error:
+        return _why(error)
 
 
 def _in_a_process(
@@ -171,14 +178,7 @@ def _work(run: Run, device: str, working: Working, jobs: int, ours: Connection) 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     end_with_parent()
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        ended: str = do_run(run, device, working, lambda *about: ours.send(("report", *about)))
-    except KeyboardInterrupt:
-        ended = "interrupted"
-    except Exception as error:
-        ended = _why(error)
-    ours.send(("ended", ended))
+    ours.send(("ended", _ended(run, device, working, lambda *about: ours.send(("report", *about)))))
 
 
 def _why(error: Exception) -> str:

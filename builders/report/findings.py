@@ -55,13 +55,18 @@ class Findings:
         tests = list(dict.fromkeys(test for test, _ in pairs))
         return sorted(pairs, key=lambda pair: (tests.index(pair[0]), pair[1] == MEAN))
 
-    def compared(self, test: str, target: str, score: str) -> dict[str, dict[str, Any]]:
-        """Comparisons with the baseline, by variant."""
+    def pairs(self, test: str, target: str, score: str) -> list[dict[str, Any]]:
+        """Comparisons of all pairs of variants."""
         table = self.tables["comparisons"]
         if not len(table):
-            return {}
+            return []
         is_asked = (table["test"] == test) & (table["target"] == target) & (table["score"] == score)
-        return {str(row["variant"]): row for row in rows_of(table[is_asked & (table["other"] == self.baseline)])}
+        return rows_of(table[is_asked])
+
+    def compared(self, test: str, target: str, score: str) -> dict[str, dict[str, Any]]:
+        """Comparisons with the baseline, by variant."""
+        pairs = self.pairs(test, target, score)
+        return {str(row["variant"]): row for row in pairs if row["other"] == self.baseline}
 
     def stands(self, row: Mapping[str, Any] | None) -> str:
         """How a variant stands to the baseline."""

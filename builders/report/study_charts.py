@@ -14,7 +14,6 @@ import pandas as pd
 from builders.report import plots
 from builders.report.findings import Findings, p_value
 from builders.report.plots import Difference, Series
-from builders.report.records import rows_of
 from builders.report.sections import Chart
 from manifests.files import replacing
 
@@ -23,14 +22,10 @@ _STYLE = Path(__file__).parent / "templates" / "style.css"
 
 def matrices(found: Findings) -> list[Chart]:
     """Of each test and target p-values of the first score."""
-    table = found.tables["comparisons"]
     charts = []
     for test, target in found.items():
-        if not len(table):
-            break
-        is_asked = (table["test"] == test) & (table["target"] == target) & (table["score"] == found.scores[0])
         by_pair: dict[tuple[str, str], tuple[float, float]] = {}
-        for row in rows_of(table[is_asked]):
+        for row in found.pairs(test, target, found.scores[0]):
             p, t = (math.nan if row[name] is None else float(row[name]) for name in ("t_holm_pairs", "t"))
             by_pair[row["variant"], row["other"]] = (p, t)
             by_pair[row["other"], row["variant"]] = (p, -t)
