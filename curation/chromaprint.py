@@ -426,11 +426,38 @@ def _normalised(rows: Floats) -> Floats:
     return np.where(silent, 0.0, rows / np.where(silent, 1.0, norm))
 
 
+def log_ratios(pcm: Pcm) -> Floats:
+    """What the classifiers measure, before it is quantised to a fingerprint.
+
+    Parameters
+    ----------
+    pcm : np.ndarray of int16 [shape=(frames,)]
+        Mono, at SAMPLE_RATE.
+
+    Returns
+    -------
+    np.ndarray of float64 [shape=(16, num_items(frames))]
+        The first is that of the two most significant bits.
+    """
+    _validate(pcm)
+    if num_items(pcm.size) == 0:
+        return np.zeros((len(_CLASSIFIERS), 0))
+    return _ratios(_normalised(_smoothed(_chroma(pcm))))
+
+
 def _classified(rows: Floats) -> Fingerprint:
     """Sub-fingerprint of every 16 rows of the chroma image."""
-    num_windows = len(rows) - _IMAGE_ROWS + 1
-    if num_windows <= 0:
-        return np.zeros(0, np.uint32)
+    ratio = _ratios(rows)
+    level: Fingerprint = np.sum(ratio >= _THRESHOLDS, axis=0, dtype=np.uint32)
+    code = level ^ (level >> np.uint32(1))
+    items = np.zeros(ratio.shape[1], np.uint32)
+    for two_bits in code:
+        items = (items << np.uint32(2)) | two_bits
+    return items
+
+
+def _ratios(rows: Floats) -> Floats:
+    num_windows = max(0, len(rows) - _IMAGE_ROWS + 1)
     integral = np.zeros((len(rows) + 1, _NUM_CLASSES + 1))
     integral[1:, 1:] = rows.cumsum(axis=0).cumsum(axis=1)
 
@@ -444,13 +471,7 @@ def _classified(rows: Floats) -> Fingerprint:
 
     above = np.array([total(numerator) for numerator, _ in _AREAS])
     below = np.array([total(denominator) for _, denominator in _AREAS])
-    ratio = np.log(1.0 + above) - np.log(1.0 + below)
-    level: Fingerprint = np.sum(ratio >= _THRESHOLDS, axis=0, dtype=np.uint32)
-    code = level ^ (level >> np.uint32(1))
-    items = np.zeros(num_windows, np.uint32)
-    for two_bits in code:
-        items = (items << np.uint32(2)) | two_bits
-    return items
+    return np.asarray(np.log(1.0 + above) - np.log(1.0 + below))
 
 
 def _library() -> Any | None:

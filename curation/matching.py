@@ -107,6 +107,29 @@ def bit_error_rates(a: Fingerprint, b: Fingerprint, min_overlap: int) -> tuple[I
     return offsets, rates
 
 
+def bit_error_rate_at(a: Fingerprint, b: Fingerprint, offset_items: int) -> float:
+    """Bit error rate at one offset, a thousandth of the work of `bit_error_rates`.
+
+    Parameters
+    ----------
+    a, b : np.ndarray of uint32 [shape=(items_a,), (items_b,)]
+    offset_items : int
+
+    Returns
+    -------
+    float
+        0 to 1; 1 where nothing overlaps that is not silent.
+    """
+    first, end = max(0, -offset_items), min(len(a), len(b) - offset_items)
+    if end <= first:
+        return 1.0
+    here, there = a[first:end], b[first + offset_items : end + offset_items]
+    errors = np.bitwise_count(here ^ there)
+    heard = (here != SILENCE) & (there != SILENCE)
+    num_heard = int(np.count_nonzero(heard))
+    return float(errors[heard].sum()) / (_BITS * num_heard) if num_heard else 1.0
+
+
 def best_matches(
     a: Fingerprint,
     b: Fingerprint,

@@ -63,11 +63,47 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        fix = _FIXES.get(error.errno or 0, "check the disk, then run the same command again")
-        raise BuildError(f"{path}: cannot be written ({error.strerror or error}); {fix}") from error
+        raise _refusal(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def appending(path: Path, size: int) -> Iterator[BinaryIO]:
+    """Write on from some size, for files whose valid length is told by another that `replacing` writes.
+
+    Parameters
+    ----------
+    path : Path
+        The file, created if it is missing; its folder must be there.
+    size : int
+        Bytes that stay. What is behind them, from a run that was killed, is cut off.
+
+    Yields
+    ------
+    BinaryIO
+        Open for writing at its end; on the disk when the block ends without an exception.
+
+    Raises
+    ------
+    BuildError
+        When the file system refuses.
+    """
+    try:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", 1 << 20) as file:
+            file.truncate(size)
+            file.seek(size)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: OSError) -> BuildError:
+    fix = _FIXES.get(error.errno or 0, "check the disk, then run the same command again")
+    return BuildError(f"{path}: cannot be written ({error.strerror or error}); {fix}")
 
 
 def _created(temporary: Path) -> BinaryIO:
