@@ -9,8 +9,8 @@ A million tracks cannot be had, but how their fingerprints are distributed can: 
 - **Pairs**: the instrumental is the mixture's process plus what was measured to lie between an aligned mixture and
   its instrumental (another pair's, at random moments): voices that come and go, encoders, the grid of frames that
   never falls in the same places.
-- **What is in every catalogue**: silence at the ends; held tones in 1 % of the tracks; one of five jingles of 10 s in
-  2 %.
+- **What is in every catalogue**: silence at the ends; held tones in 1 % of the tracks; one of five jingles of 10 s
+  in 2 %.
 
     python -m benchmarks.fingerprints fit CATALOG...       measure a catalogue with known pairs (library/, truth/)
     python -m benchmarks.fingerprints compare CATALOG      how near the drawn ones come to it
@@ -26,7 +26,7 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import Pool
+from multiprocessing import Pool, get_context
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +86,7 @@ class Statistics:
 
     @functools.cached_property
     def factors(self) -> npt.NDArray[np.complex64]:
-        """Square roots of the cross-spectra at the frequencies that tracks are drawn at, shape ``(2049, 16, 16)``."""
+        """Square roots of the cross-spectra, at the frequencies of a drawn track, shape ``(2049, 16, 16)``."""
         values, vectors = np.linalg.eigh(self.spectra)
         roots = vectors * np.sqrt(np.maximum(values, 0))[:, None, :] @ vectors.conj().transpose(0, 2, 1)
         at = np.linspace(0, len(roots) - 1, _SPECTRUM_ITEMS // 2 + 1)
@@ -111,13 +111,18 @@ class Catalogue:
     labelled: float = 0.05
     seed: int = 0
 
-    def prints(self, jobs: int = 2) -> Iterator[Print]:
-        """All tracks, in an order that does not depend on `jobs`."""
-        chunks = range(-(-self.num_tracks // CHUNK_TRACKS))
-        with Pool(jobs) as pool:
-            for number, drawn in enumerate(pool.imap(self.chunk, chunks)):
+    def prints(self, first_chunk: int = 0, end_chunk: int | None = None, jobs: int = 2) -> Iterator[Print]:
+        """All tracks, or those of some chunks, in an order that does not depend on `jobs`."""
+        chunks = range(first_chunk, min(self.num_chunks, end_chunk or self.num_chunks))
+        with get_context("spawn").Pool(jobs) as pool:
+            for number, drawn in zip(chunks, pool.imap(self.chunk, chunks), strict=True):
                 for one in drawn[: self.num_tracks - number * CHUNK_TRACKS]:
-                    yield Print(one[0], one[1], one[2])
+                    yield Print(*one)
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks that the tracks are drawn in."""
+        return -(-self.num_tracks // CHUNK_TRACKS)
 
     @property
     def num_instrumentals(self) -> int:
@@ -150,7 +155,7 @@ class Catalogue:
     def pairs(self) -> set[tuple[str, str]]:
         """The planted pairs whose tracks are both in the catalogue, as sorted ids."""
         found = set()
-        for number in range(-(-self.num_tracks // CHUNK_TRACKS)):
+        for number in range(self.num_chunks):
             mixtures, order = self._plan(number)
             there = set(order[: self.num_tracks - number * CHUNK_TRACKS].tolist())
             for instrumental, mixture in enumerate(mixtures.tolist(), CHUNK_TRACKS - len(mixtures)):

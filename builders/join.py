@@ -30,6 +30,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from builders.parts import PartWriter, read_bins, read_part
 from builders.prints import PrintStore
 from builders.stage import Engine
 from curation.joining import (
@@ -42,7 +43,7 @@ from curation.joining import (
     postings_of,
     without_crowds,
 )
-from curation.matching import bit_error_rate_at
+from curation.matching import least_overlap, match_at
 from manifests.errors import BuildError
 from manifests.files import replacing
 
@@ -179,8 +180,9 @@ class PrintJoin:
         if done > count:
             raise BuildError(f"{self.folder}: {done} tracks were joined, and {count} are there; delete the folder")
         if count > done:
-            segments = self._merged(self._joined(store, segments, Segment(done, count, 1, postings.parts)))
-            shutil.rmtree(self.folder / "work", ignore_errors=True)
+            segments = self._joined(store, segments, Segment(done, count, 1, postings.parts))
+        segments = self._merged(segments)
+        self._tidy(segments)
         return _gathered([self._found(segment) for segment in segments])
 
     def _segments(self, layout: PostingLayout) -> list[Segment]:
@@ -245,10 +247,15 @@ class PrintJoin:
             _write_found(self._found_path(whole), _gathered([self._found(one) for one in old]))
             segments = [*segments[:-2], whole]
             self._commit(segments)
-            for one in old:
-                shutil.rmtree(self.folder / "index" / one.name)
-                self._found_path(one).unlink()
         return segments
+
+    def _tidy(self, segments: list[Segment]) -> None:
+        """Remove what no segment needs: the work of this run, merged segments, what a killed run left."""
+        shutil.rmtree(self.folder / "work", ignore_errors=True)
+        kept = {path for one in segments for path in (self.folder / "index" / one.name, self._found_path(one))}
+        for path in (*(self.folder / "index").glob("*"), *(self.folder / "found").glob("*")):
+            if path not in kept:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _run(self, name: str, function: Callable[[Any], None], items: Sequence[Any]) -> None:
         """Run a stage over pieces of work, all of which must be done."""
@@ -311,7 +318,7 @@ def _write_postings(plan: _Plan, chunk: tuple[int, int, int]) -> None:
     labelled = store.tracks["labelled"][plan.layout.tracks(postings.words)]
     before = np.concatenate([np.zeros(1, np.int64), np.cumsum(labelled)])[postings.bounds]
     for side in SIDES:
-        with _Pieces(plan.chunk(number, side), plan.new.parts) as pieces:
+        with PartWriter(plan.chunk(number, side), plan.new.parts) as pieces:
             pieces.add_all(postings.words[labelled == bool(side)], before if side else postings.bounds - before)
 
 
@@ -323,10 +330,10 @@ def _meet(plan: _Plan, piece: int) -> None:
     folder = Path(plan.folder)
     bin_votes = plan.votes.first_votes(np.array([plan.bin_tracks]))[0]
     with contextlib.ExitStack() as stack:
-        index = [
-            stack.enter_context(_Pieces(_index_path(folder, plan.new, piece, side), len(parts))) for side in SIDES
-        ]
-        voted = stack.enter_context(_Pieces(plan.voted(piece), len(parts), bins=_BINS))
+        # entered first, so that it appears last: it stands for all
+        voted = stack.enter_context(PartWriter(plan.voted(piece), len(parts), bins=_BINS))
+        paths = [_index_path(folder, plan.new, piece, side) for side in SIDES]
+        index = [stack.enter_context(PartWriter(path, len(parts))) for path in paths]
         for part in parts:
             old = [[_old_part(folder, one, part, side) for side in SIDES] for one in plan.older]
             new = [_new_part(plan, part, side, [one[side] for one in old]) for side in SIDES]
@@ -352,13 +359,13 @@ def _met(plan: _Plan, new: Sequence[Words], old: Sequence[Sequence[Words]]) -> I
 
 
 def _new_part(plan: _Plan, part: int, side: int, older: Sequence[Words]) -> Words:
-    found = [_read_part(plan.chunk(number, side), part) for number in range(plan.num_chunks)]
+    found = [read_part(plan.chunk(number, side), part) for number in range(plan.num_chunks)]
     return without_crowds(np.sort(np.concatenate(found)), older, plan.settings.crowd, plan.layout)
 
 
 def _old_part(folder: Path, segment: Segment, part: int, side: int) -> Words:
     piece = segment.piece_of(part)
-    return _read_part(_index_path(folder, segment, piece, side), part - segment.parts_of(piece)[0], mapped=True)
+    return read_part(_index_path(folder, segment, piece, side), part - segment.parts_of(piece)[0], mapped=True)
 
 
 def _count(plan: _Plan, block: tuple[int, int]) -> None:
@@ -369,7 +376,7 @@ def _count(plan: _Plan, block: tuple[int, int]) -> None:
     votes = []
     for piece in range(plan.new.pieces):
         for part in range(len(plan.new.parts_of(piece))):
-            words = _read_part(plan.voted(piece), part, bins=_BINS, mapped=True)
+            words = read_part(plan.voted(piece), part, bins=_BINS, mapped=True)
             # the end of the last block need not fit a vote
             stop = len(words) if block[1] == plan.new.end else int(np.searchsorted(words, end))
             votes.append(np.array(words[int(np.searchsorted(words, first)) : stop]))
@@ -382,17 +389,20 @@ def _count(plan: _Plan, block: tuple[int, int]) -> None:
 
 
 def _compared(store: PrintStore, pairs: Pairs) -> tuple[npt.NDArray[np.float64], Ints]:
-    """Bit error rates of pairs over all their overlap, and the offsets nearby at which they are the lowest."""
+    """Bit error rates of pairs over all their overlap, and the offsets nearby at which they are the lowest.
+
+    The rate is 1 where the overlap is too short.
+    """
     prints = store.mapped()
     rates, offsets = np.ones(len(pairs.a)), pairs.offset_items.copy()
-    for number, (a, b, offset) in enumerate(zip(pairs.a, pairs.b, pairs.offset_items, strict=True)):
+    for number, (a, b, offset) in enumerate(zip(pairs.a, pairs.b, pairs.offset_items.tolist(), strict=True)):
         first, second = prints[a], prints[b]
-        rates[number] = bit_error_rate_at(first, second, offset)
-        if rates[number] < _STRANGERS:
-            for beside in (offset - 1, offset + 1):
-                rate = bit_error_rate_at(first, second, beside)
-                if rate < rates[number]:
-                    rates[number], offsets[number] = rate, beside
+        best = match_at(first, second, offset)
+        if best.bit_error_rate < _STRANGERS:
+            beside = (match_at(first, second, offset + step) for step in (-1, 1))
+            best = min(best, *beside, key=lambda match: match.bit_error_rate)
+            if best.overlap_items >= least_overlap(first, second):
+                rates[number], offsets[number] = best.bit_error_rate, best.offset_items
         if number % _CHECKED_AT_ONCE == _CHECKED_AT_ONCE - 1:
             prints.let_go()
     return rates, offsets
@@ -403,14 +413,14 @@ def _merge(folder: str, old: Sequence[Segment], whole: Segment, piece: int) -> N
     for side in SIDES:
         path = _index_path(Path(folder), whole, piece, side)
         if not path.exists():
-            with _Pieces(path, len(whole.parts_of(piece))) as pieces:
+            with PartWriter(path, len(whole.parts_of(piece))) as pieces:
                 for part in whole.parts_of(piece):
                     pieces.add(np.sort(np.concatenate([_old_part(Path(folder), one, part, side) for one in old])))
 
 
 def _chunks(lengths: Ints, segment: Segment, most_items: int) -> list[tuple[int, int, int]]:
     """Tracks cut where a chunk has enough items or tracks: number, first, end."""
-    chunks = []
+    chunks: list[tuple[int, int, int]] = []
     first = segment.first
     while first < segment.end:
         sums = np.cumsum(lengths[first : min(segment.end, first + _CHUNK_TRACKS)])
@@ -424,7 +434,7 @@ def _blocks(plan: _Plan, most_votes: int) -> list[tuple[int, int]]:
     """Tracks cut where they have enough votes: first, end."""
     counts = np.zeros(_BINS, np.int64)
     for piece in range(plan.new.pieces):
-        counts += np.fromfile(plan.voted(piece), np.int64, _BINS)
+        counts += read_bins(plan.voted(piece), _BINS)
     blocks, first, held = [], 0, 0
     for number, votes in enumerate(counts[: -(-plan.new.end // plan.bin_tracks)].tolist()):
         if held and held + votes > most_votes:
@@ -440,66 +450,6 @@ def _size(segment: Segment) -> int:
 
 def _index_path(folder: Path, segment: Segment, piece: int, side: int) -> Path:
     return folder / "index" / segment.name / f"{piece}.{side}"
-
-
-class _Pieces:
-    """Writes sorted words, part after part, into one file: whole or not at all.
-
-    The file begins with a histogram (where one is kept) and with the bounds of the parts.
-    """
-
-    def __init__(self, path: Path, num_parts: int, bins: int = 0) -> None:
-        self._replacing = replacing(path)
-        self._counts = np.zeros(bins, np.int64)
-        self._bounds = np.zeros(num_parts + 1, np.int64)
-        self._part = 0
-
-    def __enter__(self) -> _Pieces:
-        self._file = self._replacing.__enter__()
-        self._write_head()
-        return self
-
-    def add(self, words: Words, bins: Ints | None = None) -> None:
-        """Write the next part."""
-        self._file.write(np.ascontiguousarray(words))
-        self._bounds[self._part + 1] = self._bounds[self._part] + len(words)
-        self._part += 1
-        if bins is not None:
-            self._counts += np.bincount(bins, minlength=len(self._counts))
-
-    def add_all(self, words: Words, bounds: Ints) -> None:
-        """Write all parts at once."""
-        self._file.write(np.ascontiguousarray(words))
-        self._bounds[:] = bounds
-
-    def __exit__(self, *error: Any) -> None:
-        if error[0] is None:
-            self._file.seek(0)
-            self._write_head()
-        self._replacing.__exit__(*error)
-
-    def _write_head(self) -> None:
-        self._file.write(self._counts)
-        self._file.write(self._head())
-
-    def _head(self) -> bytes:
-        return np.concatenate([[len(self._bounds)], self._bounds]).astype(np.int64).tobytes()
-
-
-def _read_part(path: Path, part: int, *, bins: int = 0, mapped: bool = False) -> Words:
-    """A part of a file of `_Pieces`."""
-    with path.open("rb") as file:
-        file.seek(8 * bins)
-        num_bounds = int(np.fromfile(file, np.int64, 1)[0])
-        file.seek(8 * (bins + 1 + part))
-        begin, end = np.fromfile(file, np.int64, 2).tolist()
-        offset = 8 * (bins + 1 + num_bounds + begin)
-        if begin == end:
-            return np.zeros(0, np.uint64)
-        if mapped:
-            return np.memmap(file, np.uint64, "r", offset, (end - begin,))
-        file.seek(offset)
-        return np.fromfile(file, np.uint64, end - begin)
 
 
 def _write_found(path: Path, found: Found) -> None:

@@ -78,7 +78,7 @@ class PrintStore:
     @functools.cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Items of each track, shape ``(tracks,)``."""
-        return np.diff(self.tracks["end"].astype(np.int64), prepend=0)
+        return np.diff(self._ends)
 
     @functools.cached_property
     def ids(self) -> npt.NDArray[np.str_]:
@@ -161,7 +161,7 @@ class PrintStore:
             end = first + run["tracks"]
             found = {
                 "tracks": zlib.crc32(self.tracks[first:end].tobytes()),
-                "items": functools.reduce(lambda sum, part: zlib.crc32(part, sum), self._parts(first, end), 0),
+                "items": functools.reduce(lambda sum, part: zlib.crc32(part.data, sum), self._parts(first, end), 0),
             }
             if found != run["checksums"]:
                 raise BuildError(f"{self.folder}: tracks {first} to {end} are not what was written; {_FIX}")

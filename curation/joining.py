@@ -9,7 +9,7 @@ Keys
 ----
 The two bits that each of Chromaprint's classifiers gives are a level in Gray code. Its upper bit, the *coarse* one,
 compares with one threshold, the lower with two, and is wrong twice as often where a voice is laid over the music. A
-key is 13 coarse bits (without those of the three classifiers that are wrong most often) of the items at
+key is 12 coarse bits (without those of the four classifiers that are wrong most often) of the items at
 `KEY_ITEMS`: 0, 0.5 and 1.5 s. Compared with an item that is equal in all its 32 bits, on 89 mixtures with their
 instrumentals, two unrelated moments agree as rarely (3e-8 against 4e-8), and pairs with loud voices share twice as
 many keys: the weakest tenth 11 against 10 and the weakest fiftieth 5 against 1 (docs/scale.md).
@@ -26,8 +26,8 @@ A **posting** is a key and the place where it is, in a uint64 (`PostingLayout`).
 say which part of the join it is in; postings of a part are sorted. Of a track, the first 65,536 items (2.3 hours)
 count.
 
-A **vote** is ``a | b | offset | time``, uint64, its fields as wide as the catalogue needs (`VoteLayout`). Votes count
-once in 2 s of music: neighbouring items say the same twice.
+A **vote** is ``a | b | offset | time``, uint64, its fields as wide as the catalogue needs (`VoteLayout`). Votes
+count once in 2 s of music: neighbouring items say the same twice.
 
 References
 ----------
@@ -53,7 +53,7 @@ KEY_ITEMS = (0, 4, 12)
 
 MAX_ITEMS = 1 << 16
 
-_COARSE_BITS = np.uint32(0x2A28AAAA)
+_COARSE_BITS = np.uint32(0x2A28A2AA)
 _PER_TRACK = 4
 _TIME_ITEMS = 16
 _KEY_BITS, _ITEM_BITS = 32, 16
@@ -61,6 +61,7 @@ _ITEM_MASK = np.uint64(MAX_ITEMS - 1)
 _LEAST_TIME_BITS = 4
 _CHUNK_TRACKS = 1 << 16
 _MEETINGS = 1 << 20
+_BLOCK_ITEMS = 1 << 16
 _FIRST_MIX, _SECOND_MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 
 
@@ -141,23 +142,14 @@ def postings_of(
     """
     if len(items) != lengths.sum() or len(lengths) > _CHUNK_TRACKS:
         raise ValueError(
-            f"{len(items)} items and {len(lengths)} lengths that add up to {lengths.sum()}; expected as many, and at "
-            f"most {_CHUNK_TRACKS} tracks"
+            f"{len(items)} items and {len(lengths)} lengths that add up to {lengths.sum()}; expected as many, and "
+            f"at most {_CHUNK_TRACKS} tracks"
         )
     if first_track + len(lengths) > layout.max_tracks:
         raise ValueError(f"track {first_track + len(lengths) - 1} of at most {layout.max_tracks}; use more parts")
-    end = np.repeat(np.cumsum(lengths), lengths)
-    place = np.arange(len(items)) - (end - np.repeat(lengths, lengths))
-    usable = _moving(items, place) & (np.arange(len(items)) + KEY_ITEMS[-1] < end) & (place < MAX_ITEMS)
-    at = np.flatnonzero(usable)
-    at = at[np.all([items[at + later] != SILENCE for later in KEY_ITEMS], axis=0)]
-    keys = _keys(items, at)
-    if sample_one_in > 1:
-        kept = keys % np.uint32(sample_one_in) == 0
-        at, keys = at[kept], keys[kept]
-    track = np.repeat(np.arange(len(lengths), dtype=np.uint64), lengths)[at]
-    # key, track and place in one word: sorting words is many times faster than sorting by columns
-    words = keys.astype(np.uint64) << np.uint64(32) | track << np.uint64(_ITEM_BITS) | place[at].astype(np.uint64)
+    ends = np.cumsum(lengths)
+    found = [_keyed(items, lengths, ends, begin, sample_one_in) for begin in range(0, len(items), _BLOCK_ITEMS)]
+    words = np.concatenate([np.zeros(0, np.uint64), *found])
     words.sort()
     words = words[_not_beyond(words >> np.uint64(_ITEM_BITS), _PER_TRACK)]
     first_keys = np.arange(layout.parts, dtype=np.uint64) << np.uint64(layout.rest_bits + 32)
@@ -365,19 +357,36 @@ class Pairs:
     offset_items: Ints
 
 
-def _moving(items: Fingerprint, place: Ints) -> npt.NDArray[np.bool_]:
-    """Whether each item is no silence, and differs from its neighbours in the track."""
-    repeats = np.zeros(len(items) + 1, np.bool_)
-    repeats[1:-1] = (items[1:] == items[:-1]) & (place[1:] > 0)
-    return (items != SILENCE) & ~repeats[1:] & ~repeats[:-1]
+def _keyed(items: Fingerprint, lengths: Ints, ends: Ints, begin: int, sample_one_in: int) -> Words:
+    """``key | track | item`` of a block of items, which stays in the processor's cache."""
+    end = min(begin + _BLOCK_ITEMS, len(items))
+    reach = KEY_ITEMS[-1]
+    # one item before and some after, of silence where there are none
+    near = np.full(end - begin + 1 + reach, SILENCE, np.uint32)
+    near[int(begin == 0) : len(items) - begin + 1] = items[max(0, begin - 1) : end + reach]
+    here = near[1 : end - begin + 1]
 
+    first, last = np.searchsorted(ends, (begin, end - 1), side="right")
+    tracks = np.arange(first, last + 1)
+    counts = np.minimum(ends[tracks], end) - np.maximum(ends[tracks] - lengths[tracks], begin)
+    track = np.repeat(tracks, counts)
+    place = np.arange(begin, end) - np.repeat((ends - lengths)[tracks], counts)
+    left = np.repeat(lengths[tracks], counts) - place
 
-def _keys(items: Fingerprint, at: Ints) -> npt.NDArray[np.uint32]:
-    """Keys of places, spread evenly over 32 bits."""
-    first, second, third = ((items[at + later] & _COARSE_BITS).astype(np.uint64) for later in KEY_ITEMS)
-    mixed = (first << np.uint64(32) | second) * _FIRST_MIX
-    mixed = (mixed ^ mixed >> np.uint64(29) ^ third) * _SECOND_MIX
-    return ((mixed ^ mixed >> np.uint64(31)) >> np.uint64(32)).astype(np.uint32)
+    wanted = (left > reach) & (place < MAX_ITEMS)
+    wanted &= (here != near[: len(here)]) | (place == 0)
+    wanted &= here != near[2 : len(here) + 2]
+    for later in KEY_ITEMS:
+        wanted &= near[1 + later : 1 + later + len(here)] != SILENCE
+    coarse = (near & _COARSE_BITS).astype(np.uint64)
+    one, two, three = (coarse[1 + later : 1 + later + len(here)] for later in KEY_ITEMS)
+    mixed = (one << np.uint64(32) | two) * _FIRST_MIX
+    mixed = (mixed ^ mixed >> np.uint64(29) ^ three) * _SECOND_MIX
+    keys = (mixed ^ mixed >> np.uint64(31)) >> np.uint64(32)
+    if sample_one_in > 1:
+        wanted &= keys % np.uint64(sample_one_in) == 0
+    words = keys << np.uint64(32) | track.astype(np.uint64) << np.uint64(_ITEM_BITS) | place.astype(np.uint64)
+    return np.asarray(words[wanted])
 
 
 def _changes(values: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.bool_]:

@@ -107,8 +107,8 @@ def bit_error_rates(a: Fingerprint, b: Fingerprint, min_overlap: int) -> tuple[I
     return offsets, rates
 
 
-def bit_error_rate_at(a: Fingerprint, b: Fingerprint, offset_items: int) -> float:
-    """Bit error rate at one offset, a thousandth of the work of `bit_error_rates`.
+def match_at(a: Fingerprint, b: Fingerprint, offset_items: int) -> Match:
+    """How two fingerprints agree at one offset: a thousandth of the work of `best_match`.
 
     Parameters
     ----------
@@ -117,17 +117,30 @@ def bit_error_rate_at(a: Fingerprint, b: Fingerprint, offset_items: int) -> floa
 
     Returns
     -------
-    float
-        0 to 1; 1 where nothing overlaps that is not silent.
+    Match
+        With a bit error rate of 1 where no two items overlap that are not silent.
     """
-    first, end = max(0, -offset_items), min(len(a), len(b) - offset_items)
-    if end <= first:
-        return 1.0
+    first, end = max(0, -offset_items), max(0, -offset_items, min(len(a), len(b) - offset_items))
     here, there = a[first:end], b[first + offset_items : end + offset_items]
-    errors = np.bitwise_count(here ^ there)
     heard = (here != SILENCE) & (there != SILENCE)
-    num_heard = int(np.count_nonzero(heard))
-    return float(errors[heard].sum()) / (_BITS * num_heard) if num_heard else 1.0
+    overlap = int(np.count_nonzero(heard))
+    errors = int(np.bitwise_count((here ^ there)[heard]).sum())
+    return Match(offset_items, errors / (_BITS * overlap) if overlap else 1.0, overlap)
+
+
+def least_overlap(a: Fingerprint, b: Fingerprint) -> int:
+    """Items of an overlap below which two fingerprints share a passage at most: half of the shorter one.
+
+    Parameters
+    ----------
+    a, b : np.ndarray of uint32 [shape=(items_a,), (items_b,)]
+
+    Returns
+    -------
+    int
+        At least 1. Silence does not count.
+    """
+    return max(1, (min(_num_heard(a), _num_heard(b)) + 1) // 2)
 
 
 def best_matches(
@@ -159,7 +172,7 @@ def best_matches(
         Empty when no offset has enough overlap, as with empty or silent fingerprints.
     """
     if min_overlap is None:
-        min_overlap = max(1, (min(_num_heard(a), _num_heard(b)) + 1) // 2)
+        min_overlap = least_overlap(a, b)
     return _minima(*_rates(a, b, min_overlap), count=count, separation=separation_items)
 
 
