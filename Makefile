@@ -43,9 +43,9 @@ $(VENV)/.package: $(VENV)/.torch pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.package
-	$(PIP) install --quiet -c constraints.txt -e '.[av,scaper,demucs,roformer,onnx,museval,tensorboard,audit,dev]' || { \
+	$(PIP) install --quiet -c constraints.txt -e '.[av,scaper,demucs,roformer,onnx,museval,tensorboard,audit,cluster,cloud,dev]' || { \
 		echo "without scaper: soxbindings is built from source (C++, libsox-dev); the tests that need it are skipped" >&2; \
-		$(PIP) install --quiet -c constraints.txt -e '.[av,demucs,roformer,onnx,museval,tensorboard,audit,dev]'; }
+		$(PIP) install --quiet -c constraints.txt -e '.[av,demucs,roformer,onnx,museval,tensorboard,audit,cluster,cloud,dev]'; }
 	touch $@
 
 clean:

@@ -39,7 +39,7 @@ import re
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from builders.audit.standing import Applied
     from builders.catalog import CatalogBuilder
     from builders.run import Progress as ProgressCall
+    from builders.stage import Engine as StageEngine
     from manifests.corpus import Corpus
     from separators.separator import Separator
     from training.ablation import Ablation, StudyTick
@@ -106,7 +107,6 @@ _SEPARATION_DEFAULTS = SeparationRecipe()
 _ANCHOR_DEFAULTS = AnchorRecipe()
 
 Jobs = Annotated[int, Parameter(help="Worker processes; 0 works in this process.")]
-Engine = Annotated[Literal["local"], Parameter(help="What runs the stages.")]
 DryRun = Annotated[bool, Parameter(negative="", help="Say what would be done, and do nothing.")]
 Limit = Annotated[
     int | None,
@@ -116,6 +116,13 @@ WorkerMemory = Annotated[
     float | None,
     Parameter(
         help="GB that one worker may hold; what needs more is given up (Linux).",
+        validator=validators.Number(gte=1, lte=1_000_000),
+    ),
+]
+Memory = Annotated[
+    float,
+    Parameter(
+        help="GB that all processes may hold while the sound of all tracks is compared.",
         validator=validators.Number(gte=1, lte=1_000_000),
     ),
 ]
@@ -134,9 +141,31 @@ TableFormat = Annotated[Literal["parquet", "jsonl"], Parameter(name="--format", 
 _PORT = validators.Number(gte=0, lte=65535)
 _SHARE = validators.Number(gt=0, lt=1)
 
+
+def _to_read(_: type, tokens: Sequence[cyclopts.Token]) -> Path:
+    """A folder, or what stands for one in a bucket, with its tables brought."""
+    from manifests.staging import fetched
+
+    return fetched(tokens[0].value)
+
+
+def _to_publish(_: type, tokens: Sequence[cyclopts.Token]) -> Path:
+    """A folder, or what stands for one in a bucket, which `main` publishes when the command has ended."""
+    from manifests.staging import working_folder
+
+    return working_folder(tokens[0].value)
+
+
+Source = Annotated[Path, Parameter(converter=_to_read)]
+Out = Annotated[Path, Parameter(converter=_to_publish)]
 Corpora = Annotated[
-    tuple[Path, ...],
-    Parameter(name="--from", help="Folders of finished corpora.", negative="", consume_multiple=True),
+    tuple[Source, ...],
+    Parameter(
+        name="--from",
+        help="Folders of finished corpora, or URLs of them in buckets.",
+        negative="",
+        consume_multiple=True,
+    ),
 ]
 
 
@@ -161,6 +190,52 @@ class _Separating:
 Separating = Annotated[_Separating, Parameter(name="*")]
 _SEPARATING = _Separating()
 
+
+@dataclasses.dataclass(frozen=True)
+class _Running:
+    """What runs the stages: flags of all commands that have some."""
+
+    jobs: Annotated[
+        int | None,
+        Parameter(
+            help="Worker processes; 0 works in this process. By default 2 (0 for separators and taggers, which use "
+            "all of the machine), and on a cluster as many as it has room for."
+        ),
+    ] = None
+    engine: Annotated[
+        Literal["local", "ray"], Parameter(help="Where stages run: on this machine, or on all of a Ray cluster.")
+    ] = "local"
+    ray_address: Annotated[
+        str | None,
+        Parameter(
+            help="Of the cluster: HOST:6379, or auto for that of this machine. By default what RAY_ADDRESS says, "
+            "that of this machine, or a new one on it."
+        ),
+    ] = None
+
+    def make(
+        self, timeout_s: float | None = None, max_worker_memory: float | None = None, *, jobs: int = 2
+    ) -> StageEngine:
+        """The engine, with so many jobs here where nobody says how many."""
+        max_memory_bytes = None if max_worker_memory is None else int(max_worker_memory * 1e9)
+        if self.engine == "local":
+            from builders.engine import LocalEngine
+
+            if self.ray_address is not None:
+                raise RecipeError("--ray-address is given without --engine ray; add that, or leave it out")
+            return LocalEngine(jobs if self.jobs is None else self.jobs, timeout_s, max_memory_bytes)
+        try:
+            from builders.cluster import RayEngine
+        except ModuleNotFoundError as error:
+            raise RecipeError(
+                f"--engine ray needs the package {error.name}, which is missing: pip install 'stemloom[cluster]'"
+            ) from error
+        return RayEngine(self.ray_address, self.jobs, timeout_s, max_memory_bytes)
+
+
+Running = Annotated[_Running, Parameter(name="*")]
+_RUNNING = _Running()
+
 # a flag that is given twice would silently win over the first where it is nested
 _FLAGS = Parameter(name="*", negative_iterable="", allow_repeating=False, consume_multiple=True)
 
@@ -177,16 +252,16 @@ app.command(build_app)
 
 @build_app.command(name="catalog")
 def build_catalog(
-    folder: Path,
+    folder: Source,
     /,
     *,
-    out: Path,
+    out: Out,
     config: Config = None,
-    jobs: Jobs = 2,
-    engine: Engine = "local",
+    running: Running = _RUNNING,
     dry_run: DryRun = False,
     limit: Limit = None,
     max_worker_memory: WorkerMemory = None,
+    memory: Memory = 4,
     table_format: TableFormat = "parquet",
     recipe: Annotated[CatalogRecipe, Parameter(name="*")] = _DEFAULTS,
 ) -> int:
@@ -202,8 +277,9 @@ def build_catalog(
     if dry_run:
         return _say_plan(folder, limit)
     with _progress() as progress:
-        builder = _builder(out, recipe, jobs, table_format, limit, progress, max_worker_memory)
-        corpus = builder.build(folder)
+        engine = running.make(recipe.max_item_s, max_worker_memory)
+        builder = _builder(out, recipe, engine, table_format, limit, progress)
+        corpus = dataclasses.replace(builder, memory_bytes=int(memory * 1e9)).build(folder)
     pairs, rejected = corpus.pairs, corpus.rejected
     assert pairs is not None
     assert rejected is not None
@@ -228,10 +304,9 @@ def build_cinematic(
     /,
     *,
     corpora: Corpora,
-    out: Path,
+    out: Out,
     config: Config = None,
-    jobs: Jobs = 2,
-    engine: Engine = "local",
+    running: Running = _RUNNING,
     dry_run: DryRun = False,
     table_format: TableFormat = "parquet",
     recipe: Annotated[MixtureRecipe, _FLAGS] = _MIXTURE_DEFAULTS,
@@ -245,7 +320,7 @@ def build_cinematic(
     out
         The build folder. The same command resumes a build that was stopped.
     """
-    return _build_mixtures("cinematic", mix, corpora, out, jobs, dry_run, table_format, recipe)
+    return _build_mixtures("cinematic", mix, corpora, out, running, dry_run, table_format, recipe)
 
 
 @build_app.command(name="universal")
@@ -254,10 +329,9 @@ def build_universal(
     /,
     *,
     corpora: Corpora,
-    out: Path,
+    out: Out,
     config: Config = None,
-    jobs: Jobs = 2,
-    engine: Engine = "local",
+    running: Running = _RUNNING,
     dry_run: DryRun = False,
     table_format: TableFormat = "parquet",
     recipe: Annotated[MixtureRecipe, _FLAGS] = _MIXTURE_DEFAULTS,
@@ -271,7 +345,7 @@ def build_universal(
     out
         The build folder. The same command resumes a build that was stopped.
     """
-    return _build_mixtures("universal", mix, corpora, out, jobs, dry_run, table_format, recipe)
+    return _build_mixtures("universal", mix, corpora, out, running, dry_run, table_format, recipe)
 
 
 @build_app.command(name="libraries")
@@ -279,14 +353,13 @@ def build_libraries(
     recipe: str,
     /,
     *,
-    out: Path,
+    out: Out,
     root: Annotated[
         Path | None,
         Parameter(help="What the recipe's folders are relative to: its own by default, here for a ready one."),
     ] = None,
     separating: Separating = _SEPARATING,
-    jobs: Jobs = 2,
-    engine: Engine = "local",
+    running: Running = _RUNNING,
     dry_run: DryRun = False,
     limit: Annotated[
         int | None,
@@ -309,6 +382,7 @@ def build_libraries(
     from builders.libraries import LibrariesBuilder, load_libraries
 
     loaded, home = load_libraries(recipe)
+    jobs = 2 if running.jobs is None else running.jobs
     builder = LibrariesBuilder(out, loaded, root or home, separating.load, jobs, table_format, limit)
     table = _summary(f"{out}")
     if dry_run:
@@ -319,7 +393,8 @@ def build_libraries(
                 table.add_row(f"left out: {name}", f"{library.left_out} of {library.folder}")
     else:
         with _progress() as progress:
-            built = dataclasses.replace(builder, progress=progress).build()
+            engine_of = None if running.engine == "local" else running.make
+            built = dataclasses.replace(builder, progress=progress, engine_of=engine_of).build()
         for name, text in built.lines():
             table.add_row(name, text)
     console.print(table)
@@ -331,7 +406,7 @@ def _build_mixtures(
     mix: str,
     corpora: tuple[Path, ...],
     out: Path,
-    jobs: int,
+    running: _Running,
     dry_run: bool,
     table_format: Literal["parquet", "jsonl"],
     recipe: MixtureRecipe,
@@ -340,7 +415,7 @@ def _build_mixtures(
     from builders.mixtures import MixtureBuilder
 
     with _progress() as progress:
-        builder = MixtureBuilder(out, kind, mix, recipe, jobs=jobs, table_format=table_format, progress=progress)
+        builder = MixtureBuilder(out, kind, mix, recipe, table_format=table_format, progress=progress)
         if dry_run:
             table = _summary(f"{out}")
             for split, pool in builder.plan(corpora).items():
@@ -350,7 +425,9 @@ def _build_mixtures(
                     for reason, count in pool.left_out[name].items():
                         table.add_row(f"left out: {f'{split} {name}'.strip()}", f"{count} {reason}")
         else:
-            table = _mixed(builder.build(corpora), out, read_record(out / "run.json"))
+            engine = running.make(recipe.max_item_s)
+            corpus = dataclasses.replace(builder, engine=engine).build(corpora)
+            table = _mixed(corpus, out, read_record(out / "run.json"))
     console.print(table)
     return 0
 
@@ -391,7 +468,7 @@ def listen(
     /,
     *,
     corpora: Corpora,
-    out: Path = Path("listen"),
+    out: Out = Path("listen"),
     num: Annotated[
         int, Parameter(name=["--num", "-n"], help="How many examples.", validator=validators.Number(gte=1))
     ] = 8,
@@ -421,12 +498,11 @@ def listen(
 
 @app.command
 def scan(
-    folder: Path,
+    folder: Source,
     /,
     *,
-    out: Path,
-    jobs: Jobs = 2,
-    engine: Engine = "local",
+    out: Out,
+    running: Running = _RUNNING,
     dry_run: DryRun = False,
     limit: Limit = None,
     table_format: TableFormat = "parquet",
@@ -443,7 +519,8 @@ def scan(
     if dry_run:
         return _say_plan(folder, limit)
     with _progress() as progress:
-        tracks = _builder(out, CatalogRecipe(), jobs, table_format, limit, progress).scan(folder)
+        engine = running.make(_DEFAULTS.max_item_s)
+        tracks = _builder(out, _DEFAULTS, engine, table_format, limit, progress).scan(folder)
     table = _summary(f"{out}")
     hours = float((tracks["num_frames"] / tracks["sample_rate"]).sum()) / 3600
     table.add_row("tracks", f"{len(tracks)} ({hours:.2f} h)")
@@ -455,13 +532,12 @@ def scan(
 
 @app.command
 def curate(
-    corpus: Path,
+    corpus: Source,
     /,
     *,
-    out: Path,
+    out: Out,
     config: Config = None,
-    jobs: Jobs = 2,
-    engine: Engine = "local",
+    running: Running = _RUNNING,
     dry_run: DryRun = False,
     limit: Annotated[
         int | None,
@@ -484,17 +560,16 @@ def curate(
     from builders.curate import CurateBuilder
 
     if dry_run:
-        songs = CurateBuilder(out, recipe, jobs=jobs, limit=limit).plan(corpus)
+        songs = CurateBuilder(out, recipe, limit=limit).plan(corpus)
         console.print(f"{corpus}: {songs} songs would be inspected, then curated into {out}")
         return 0
     with _progress() as progress:
         curated = CurateBuilder(
             out,
             recipe,
-            jobs=jobs,
+            engine=running.make(recipe.max_item_s, max_worker_memory),
             table_format=table_format,
             limit=limit,
-            max_memory_bytes=None if max_worker_memory is None else int(max_worker_memory * 1e9),
             progress=progress,
         ).build(corpus)
     table = _summary(f"{out}")
@@ -521,10 +596,9 @@ def import_stems(
     folder: Path,
     /,
     *,
-    out: Path,
+    out: Out,
     config: Config = None,
-    jobs: Jobs = 2,
-    engine: Engine = "local",
+    running: Running = _RUNNING,
     dry_run: DryRun = False,
     table_format: TableFormat = "parquet",
     recipe: Annotated[ImportRecipe, _FLAGS],
@@ -547,7 +621,9 @@ def import_stems(
             console.print(f"{song.path}: {song.reason}: {song.detail}")
         return 0
     with _progress() as progress:
-        corpus = ImportBuilder(out, recipe, jobs=jobs, table_format=table_format, progress=progress).build(folder)
+        engine = running.make(recipe.max_item_s)
+        builder = ImportBuilder(out, recipe, engine, table_format=table_format, progress=progress)
+        corpus = builder.build(folder)
     table = _summary(f"{out}")
     songs = corpus.stems.drop_duplicates("song_id")
     seconds = songs["num_frames"] / songs["sample_rate"]
@@ -563,7 +639,7 @@ def import_stems(
 
 @app.command
 def export(
-    corpus: Path,
+    corpus: Source,
     /,
     *,
     out: Path,
@@ -600,12 +676,11 @@ def export(
 
 @app.command
 def pack(
-    build: Path,
+    build: Source,
     /,
     *,
     config: Config = None,
-    jobs: Jobs = 2,
-    engine: Engine = "local",
+    running: Running = _RUNNING,
     dry_run: DryRun = False,
     limit: Annotated[
         int | None,
@@ -624,14 +699,15 @@ def pack(
     from manifests.packed import PACKED
 
     if dry_run:
-        plan = PackBuilder(recipe, jobs=jobs, limit=limit).plan(build)
+        plan = PackBuilder(recipe, limit=limit).plan(build)
         console.print(
             f"{build}: {plan.num_stems} stems would be packed as {plan.sample_format}, {plan.num_bytes / 1e9:.2f} "
             f"GB; {plan.free_bytes / 1e9:.2f} GB are free"
         )
         return 0
-    with _progress() as progress:
-        packed = PackBuilder(recipe, jobs=jobs, limit=limit, progress=progress).build(build)
+    with _added_to(build), _progress() as progress:
+        engine = running.make(recipe.max_item_s)
+        packed = PackBuilder(recipe, engine, limit=limit, progress=progress).build(build)
     table = _summary(f"{build / PACKED}")
     index = packed.index
     seconds = float((index["num_frames"] / index["sample_rate"]).sum())
@@ -653,7 +729,7 @@ def train(
     /,
     *,
     corpora: Corpora,
-    out: Path,
+    out: Out,
     changes: Annotated[
         tuple[str, ...],
         Parameter(
@@ -757,6 +833,7 @@ def separate(
     model: str,
     out: Path,
     separating: Separating = _SEPARATING,
+    running: Running = _RUNNING,
     dry_run: DryRun = False,
     limit: Limit = None,
     recipe: Annotated[SeparationRecipe, _FLAGS] = _SEPARATION_DEFAULTS,
@@ -783,7 +860,8 @@ def separate(
         console.print(f"{len(plan.to_do)} files would be separated, {len(plan.done)} are done already")
         return 0
     with _progress() as progress:
-        done = separate_files(files, separator, out, recipe, limit=limit, progress=progress)
+        engine = running.make(jobs=0)
+        done = separate_files(files, separator, out, recipe, limit=limit, progress=progress, engine=engine)
     table = _summary(f"{out}")
     new = sum(file.is_new for file in done.files)
     table.add_row("separated", f"{new} files into {', '.join(separator.sources)}")
@@ -802,13 +880,14 @@ def separate(
 
 @app.command
 def clean(
-    corpus: Path,
+    corpus: Source,
     /,
     *,
     separator: str,
-    out: Path,
+    out: Out,
     config: Config = None,
     separating: Separating = _SEPARATING,
+    running: Running = _RUNNING,
     dry_run: DryRun = False,
     limit: Annotated[
         int | None,
@@ -836,7 +915,8 @@ def clean(
         console.print(f"{corpus}: {stems} stems would be cleaned into {out}")
         return 0
     with _progress() as progress:
-        cleaned = dataclasses.replace(builder, progress=progress).build(corpus)
+        engine = running.make(jobs=0)
+        cleaned = dataclasses.replace(builder, progress=progress, engine=engine).build(corpus)
     table = _summary(f"{out}")
     found = cleaned.cleaned
     assert found is not None
@@ -854,13 +934,14 @@ def clean(
 
 @app.command
 def anchor(
-    corpus: Path,
+    corpus: Source,
     /,
     *,
     tagger: str,
-    out: Path,
+    out: Out,
     classes: Path | None = None,
     device: Device = "auto",
+    running: Running = _RUNNING,
     config: Config = None,
     dry_run: DryRun = False,
     limit: Annotated[
@@ -893,7 +974,8 @@ def anchor(
         console.print(f"{corpus}: {sounds} sounds would be heard for {len(labels)} labels")
         return 0
     with _progress() as progress:
-        found = dataclasses.replace(builder, progress=progress).build(corpus)
+        engine = running.make(jobs=0)
+        found = dataclasses.replace(builder, progress=progress, engine=engine).build(corpus)
     assert found.clips is not None
     assert found.rejected is not None
     table = _summary(f"{out}")
@@ -913,8 +995,8 @@ def evaluate(
     model: str,
     /,
     *,
-    on: Path,
-    out: Path,
+    on: Source,
+    out: Out,
     split: Annotated[str | None, Parameter(help="Songs of this split only.")] = None,
     limit: Annotated[int | None, Parameter(help="Only so many songs.", validator=validators.Number(gte=1))] = None,
     targets: Annotated[
@@ -1007,7 +1089,7 @@ def mushra(
     models: Annotated[tuple[str, ...], Parameter(negative="", help="NAME=MODEL for each separator.")],
     /,
     *,
-    on: Path,
+    on: Source,
     out: Path,
     test_id: Annotated[str, Parameter(help="Of the experiment, in file names.")] = "separation",
     target: Annotated[
@@ -1087,6 +1169,7 @@ def ablate(
         The folder for runs, tables and the page. The same command goes on; what is done is not done again.
     """
     from builders.report.study import write_study_page
+    from manifests.staging import fetched
     from training.ablation import checked_runs, run_study
     from training.study import load_study
     from training.variants import is_done
@@ -1095,7 +1178,7 @@ def ablate(
     for name, folder in given.items():
         if not folder:
             raise RecipeError(f"--corpus {name}: write NAME=FOLDER")
-    recipe = load_study(study, size=size, corpora={name: Path(folder) for name, folder in given.items()})
+    recipe = load_study(study, size=size, corpora={name: fetched(folder) for name, folder in given.items()})
     if seeds is not None:
         if seeds > len(recipe.seeds):
             raise RecipeError(
@@ -1155,7 +1238,7 @@ def _study_table(title: str, found: Ablation, score: str) -> Table:
 
 @app.command
 def check(
-    build: Path,
+    build: Source,
     /,
     *,
     unseen: Annotated[
@@ -1175,20 +1258,21 @@ def check(
         A build folder.
     """
     from builders.check import check_build
+    from manifests.staging import as_addresses
 
     with _progress() as progress:
         problems = check_build(build, progress, unseen=unseen)
     for problem in problems:
-        errors.print(problem)
+        errors.print(as_addresses(problem))
     if problems:
-        errors.print(f"{build}: {len(problems)} problems")
+        errors.print(f"{as_addresses(str(build))}: {len(problems)} problems")
         return 1
-    console.print(f"{build}: all well")
+    console.print(f"{as_addresses(str(build))}: all well")
     return 0
 
 
 @app.command
-def report(build: Path, /) -> int:
+def report(build: Source, /) -> int:
     """Write a page about a build: counts, distributions, best and worst songs.
 
     Parameters
@@ -1198,13 +1282,14 @@ def report(build: Path, /) -> int:
     """
     from builders.report import write_report
 
-    console.print(f"report: {write_report(build)}")
+    with _added_to(build):
+        console.print(f"report: {write_report(build)}")
     return 0
 
 
 @app.command
 def audit(
-    build: Path,
+    build: Source,
     /,
     *,
     port: Annotated[
@@ -1251,7 +1336,8 @@ def audit(
             count = write_export(build, export, verdicts)
             console.print(f"{export}: {count} verdict{'' if count == 1 else 's'}")
         if apply:
-            _say_applied(build, apply_verdicts(build, verdicts))
+            with _added_to(build):
+                _say_applied(build, apply_verdicts(build, verdicts))
         return 0
     try:
         from builders.audit.app import Settings
@@ -1267,7 +1353,8 @@ def audit(
         if open_browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-    _say_applied(build, serve(build, port=port, settings=settings, ready=ready))
+    with _added_to(build):
+        _say_applied(build, serve(build, port=port, settings=settings, ready=ready))
     return 0
 
 
@@ -1286,7 +1373,7 @@ def _login_name() -> str:
 
 
 @app.command
-def card(build: Path, /, *, config: Config = None, recipe: Annotated[CardRecipe, _FLAGS] = _CARD_DEFAULTS) -> int:
+def card(build: Source, /, *, config: Config = None, recipe: Annotated[CardRecipe, _FLAGS] = _CARD_DEFAULTS) -> int:
     """Write what goes beside a corpus that is published: README.md, for the Hugging Face Hub, and croissant.json.
 
     Parameters
@@ -1296,7 +1383,8 @@ def card(build: Path, /, *, config: Config = None, recipe: Annotated[CardRecipe,
     """
     from builders.card import write_card
 
-    written = write_card(build, recipe)
+    with _added_to(build):
+        written = write_card(build, recipe)
     table = _summary(f"{build}")
     for row in written.licenses:
         name = "no licence" if row.license is None else row.license.name
@@ -1365,21 +1453,19 @@ def _train_on_demo(out: Path, jobs: int) -> int:
 def _builder(
     out: Path,
     recipe: CatalogRecipe,
-    jobs: int,
+    engine: StageEngine,
     table_format: Literal["parquet", "jsonl"],
     limit: int | None,
     progress: ProgressCall,
-    max_worker_memory: float | None = None,
 ) -> CatalogBuilder:
     from builders.catalog import CatalogBuilder
 
     return CatalogBuilder(
         out,
         recipe,
-        jobs=jobs,
+        engine=engine,
         table_format=table_format,
         limit=limit,
-        max_memory_bytes=None if max_worker_memory is None else int(max_worker_memory * 1e9),
         progress=progress,
     )
 
@@ -1449,7 +1535,9 @@ def _separate_by(what: str, mix: MixRecipe, device: str) -> Separate:
 
 
 def _summary(title: str) -> Table:
-    table = Table(title=title, show_header=False, title_justify="left")
+    from manifests.staging import as_addresses
+
+    table = Table(title=as_addresses(title), show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column()
     return table
@@ -1524,6 +1612,44 @@ def _steps(shown: bool) -> Iterator[Callable[[Tick], None]]:
         yield show
 
 
+@contextmanager
+def _published(arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Publish the folder that the command wrote to, if it stands for one in a bucket."""
+    from builders.publishing import published
+    from manifests.staging import url_of
+
+    for name, place in arguments.items():
+        if isinstance(place, Path) and (found := re.match(r"(\w+):/([^/].*)", str(place))):
+            raise RecipeError(
+                f"{name} {found[1]}://{found[2]}: this command takes a local folder here; bring the objects to one "
+                "('rclone copy', 'aws s3 sync'); docs/buckets.md says which commands work with buckets"
+            )
+    out = arguments.get("out")
+    url = url_of(out) if isinstance(out, Path) and not arguments.get("dry_run") else None
+    if url is None:
+        yield
+        return
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise RecipeError(f"--out {url}: of several processes each would publish it; give a local folder")
+    with published(url, progress=_transfers):
+        yield
+    console.print(f"published: {url}")
+
+
+@contextmanager
+def _added_to(build: Path) -> Iterator[None]:
+    """Publish what a command adds to a corpus, if that is in a bucket."""
+    from builders.publishing import published
+
+    with published(build, whole=False, progress=_transfers):
+        yield
+
+
+def _transfers(stage: str, done: int, total: int, _: int) -> None:
+    if errors.is_terminal and (done == total or done % 100 == 0):
+        errors.print(f"{stage}: {done} of {total} objects")
+
+
 def _use_config(tokens: Sequence[str]) -> None:
     """Let the recipe fields of `--config FILE` stand in for flags that were not given."""
     app.config = ()
@@ -1573,7 +1699,9 @@ def main(tokens: Sequence[str] | None = None) -> None:
     )
     try:
         _use_config(tokens)
-        code = app(tokens, result_action="return_value", print_error=False, exit_on_error=False)
+        command, bound, _ = app.parse_args(tokens, print_error=False, exit_on_error=False)
+        with _published(bound.arguments):
+            code = command(*bound.args, **bound.kwargs)
     except cyclopts.CycloptsError as error:
         cause = error.__cause__
         if isinstance(cause, ValidationError):
@@ -1581,12 +1709,11 @@ def main(tokens: Sequence[str] | None = None) -> None:
         else:
             errors.print(cyclopts.CycloptsPanel(error), soft_wrap=False)
         code = 2
-    except RecipeError as error:
-        errors.print(f"error: {error}", style="red")
-        code = 2
     except StemloomError as error:
-        errors.print(f"error: {error}", style="red")
-        code = 1
+        from manifests.staging import as_addresses
+
+        errors.print(f"error: {as_addresses(str(error))}", style="red")
+        code = 2 if isinstance(error, RecipeError) else 1
     except KeyboardInterrupt:
         errors.print(f"stopped; the same command {'starts anew' if tokens[:1] == ['export'] else 'resumes'}")
         code = 130

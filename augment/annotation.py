@@ -24,6 +24,7 @@ from manifests.audio import Audio, probe
 from manifests.crops import CropReader
 from manifests.errors import TableError
 from manifests.paths import resolve
+from manifests.staging import as_addresses
 
 __all__ = ["Label", "annotation_of", "seconds_of"]
 
@@ -193,7 +194,7 @@ def _observation(
     event_time = seconds_of(event.offset_frame, plan.sample_rate)
     value = {
         "label": label,
-        "source_file": os.path.abspath(resolve(_folder(event, roots), event.path)),
+        "source_file": as_addresses(os.path.abspath(resolve(_folder(event, roots), event.path))),
         "source_time": source_time,
         "event_time": event_time,
         "event_duration": seconds_of(stop, event.source_rate, source_time),

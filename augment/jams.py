@@ -22,6 +22,7 @@ import gzip
 import json
 import logging
 import os
+import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -34,6 +35,7 @@ from augment.soundscape import Soundscape, events_of, soundscape_of
 from manifests.crops import CropReader
 from manifests.errors import RecipeError, TableError
 from manifests.files import replacing
+from manifests.plain import json_of
 from manifests.tables import frame_of
 
 __all__ = ["Targets", "jams_of_plan", "jams_roots", "plan_of_jams", "write_jams"]
@@ -44,6 +46,8 @@ Targets: TypeAlias = Literal["label", "role", "event"] | Mapping[str, str]
 """What the targets of a soundscape are: its labels; background and foreground; each event on its own, named as
 scaper names the files of isolated events; or the target of each label."""
 
+# a soundscape of an hour takes a hundredth of it
+_MAX_BYTES = 1 << 26
 _JAMS_VERSION = "0.3.5"
 _KNOWN = ("artist", "genre", "language", "tags", "transcript", "license")
 
@@ -89,10 +93,11 @@ def plan_of_jams(
     """
     origin, content = _content(jam)
     soundscape = soundscape_of(origin, _annotation(origin, content))
-    stored = (content.get("sandbox") or {}).get("stemloom")
-    if stored is not None:
-        (plan,) = plans_of(frame_of("mixtures", stored["mixtures"]))
-        return plan
+    if (stored := _stored(origin, content)) is not None:
+        plans = plans_of(frame_of("mixtures", stored["mixtures"]))
+        if len(plans) != 1:
+            raise TableError(f"{origin}: sandbox.stemloom holds {len(plans)} mixtures, not one; write it again")
+        return plans[0]
     names, all_names = _targets(soundscape, targets)
     events: list[Event] = []
     with CropReader(roots) as reader:
@@ -134,8 +139,7 @@ def jams_roots(jam: Path | Mapping[str, Any]) -> dict[str, Path]:
     """
     origin, content = _content(jam)
     soundscape = soundscape_of(origin, _annotation(origin, content))
-    stored = (content.get("sandbox") or {}).get("stemloom")
-    if stored is not None:
+    if (stored := _stored(origin, content)) is not None:
         return {name: Path(folder) for name, folder in stored["roots"].items()}
     return {role: Path(soundscape.setting(f"{role[0]}g_path")) for role in ("background", "foreground")}
 
@@ -145,9 +149,12 @@ def _content(jam: Path | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         return "JAMS", jam
     path = Path(jam)
     try:
-        data = path.read_bytes()
-        content = json.loads(gzip.decompress(data) if path.suffix == ".jamz" else data)
-    except (OSError, ValueError) as error:
+        with gzip.open(path) if path.suffix == ".jamz" else path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise ValueError(f"more than {_MAX_BYTES} bytes")
+        content = json_of(data)
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise TableError(f"{path}: cannot be read as JAMS ({error}); write it again") from error
     if not isinstance(content, dict):
         raise TableError(f"{path}: is JSON, but no JAMS: it holds no object; write it again")
@@ -155,14 +162,32 @@ def _content(jam: Path | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 def _annotation(origin: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
-    annotations: list[Mapping[str, Any]] = content.get("annotations") or []
+    annotations = content.get("annotations") or []
+    if not isinstance(annotations, list) or not all(isinstance(found, Mapping) for found in annotations):
+        raise TableError(f"{origin}: field 'annotations' is no list of objects; write it again")
     for annotation in annotations:
         if annotation.get("namespace") == "scaper":
-            return annotation
+            return dict(annotation)
     found = ", ".join(sorted({str(annotation.get("namespace")) for annotation in annotations})) or "none"
     raise TableError(
         f"{origin}: no annotation of the namespace 'scaper' (there are: {found}); give one of scaper's"
     )
+
+
+def _stored(origin: str, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What `jams_of_plan` put into a file's own sandbox; None in one of scaper's."""
+    sandbox = content.get("sandbox") or {}
+    stored = sandbox.get("stemloom") if isinstance(sandbox, Mapping) else None
+    if stored is None:
+        return None
+    rows, roots = (stored.get("mixtures"), stored.get("roots")) if isinstance(stored, Mapping) else (None, None)
+    if (
+        not (isinstance(rows, list) and isinstance(roots, Mapping))
+        or not all(isinstance(row, Mapping) for row in rows)
+        or not all(isinstance(folder, str) for folder in roots.values())
+    ):
+        raise TableError(f"{origin}: field 'sandbox.stemloom' is not as it was written; write it again")
+    return {"mixtures": rows, "roots": roots}
 
 
 def _targets(soundscape: Soundscape, targets: Targets) -> tuple[list[str], tuple[str, ...]]:

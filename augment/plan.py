@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from manifests.decoders import MAX_CHANNELS
 from manifests.errors import TableError
 from manifests.tables import frame_of
 
@@ -209,12 +210,24 @@ def _plan_of(mixture_id: str, rows: list[dict[str, Any]]) -> MixturePlan:
                 f"mixtures: rows of '{mixture_id}' say {column} {sorted(map(str, found))}; every row of a mixture "
                 "holds the same: write the table again"
             )
+    first = rows[0]
+    rate, channels, length = (first[name] for name in ("mixture_rate", "mixture_channels", "mixture_frames"))
+    if rate > _MAX_RATE or channels > MAX_CHANNELS or length > _LONGEST_S * rate:
+        raise TableError(
+            f"mixtures: '{mixture_id}' has {length} frames of {channels} channels at {rate} Hz; a mixture is at "
+            f"most {_LONGEST_S} s long, has at most {MAX_CHANNELS} channels and {_MAX_RATE} Hz: correct the rows"
+        )
+    for row in rows:
+        missing = [name for name in _OF_EVENT if row[name] is None]
+        if row["path"] is not None and missing:
+            raise TableError(
+                f"mixtures: a row of '{mixture_id}' has a path ({row['path']!r}) and no {missing[0]}; correct it"
+            )
     events = [
         Event(**{name: _plain(row[name], name) for name in _OF_EVENT}, transforms=_steps(row["transforms"]))
         for row in rows
         if row["path"] is not None
     ]
-    first = rows[0]
     return MixturePlan(
         **{field: int(first[column]) for column, field in _OF_MIXTURE.items()},
         targets=tuple(dict.fromkeys(row["target"] for row in rows)),
@@ -223,6 +236,8 @@ def _plan_of(mixture_id: str, rows: list[dict[str, Any]]) -> MixturePlan:
     )
 
 
+# Nobody means more, and a mixture is made in memory.
+_LONGEST_S, _MAX_RATE = 86_400, 1_000_000
 _WHOLE = {"source_start_frame", "num_frames", "source_rate", "offset_frame", "length_frames"}
 
 

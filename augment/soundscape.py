@@ -35,6 +35,7 @@ import numpy as np
 from augment.plan import Event, Step
 from augment.render import Reader, sound
 from manifests.audio import Audio, AudioInfo, probe
+from manifests.decoders import MAX_CHANNELS
 from manifests.errors import TableError
 from manifests.paths import resolve
 
@@ -124,6 +125,19 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "snr": (int, float),
     "role": (str,),
 }
+# Beyond these nobody means it, and arithmetic or memory would fail.
+_LONGEST_S = 86_400.0
+_MAX_DB = 1000.0
+_MAX_REPEATS = 100_000
+_NUMBERS = {
+    "sr": (1, 1_000_000),
+    "n_channels": (1, MAX_CHANNELS),
+    "original_duration": (0, _LONGEST_S),
+    "duration": (0, _LONGEST_S),
+    "ref_db": (-_MAX_DB, _MAX_DB),
+    "fade_in_len": (-_LONGEST_S, _LONGEST_S),
+    "fade_out_len": (-_LONGEST_S, _LONGEST_S),
+}
 _TIMES = ("source_time", "event_time", "event_duration")
 
 
@@ -147,6 +161,8 @@ def soundscape_of(origin: str, annotation: Mapping[str, Any]) -> Soundscape:
         When a field is missing or of another type, or the soundscape was trimmed.
     """
     sandbox = annotation.get("sandbox") or {}
+    if not isinstance(sandbox, Mapping):
+        raise TableError(f"{origin}: field 'sandbox' is no object; write the JAMS again by scaper")
     if "slice" in sandbox:
         raise TableError(
             f"{origin}: was trimmed (sandbox.slice is {sandbox['slice']}), and events may start before a trimmed "
@@ -154,20 +170,47 @@ def soundscape_of(origin: str, annotation: Mapping[str, Any]) -> Soundscape:
         )
     if not isinstance(sandbox.get("scaper"), Mapping):
         raise TableError(f"{origin}: field 'sandbox.scaper' is missing; write the JAMS again by scaper")
-    values = [observation.get("value") for observation in annotation.get("data") or []]
+    settings = sandbox["scaper"]
+    for name, (least, most) in _NUMBERS.items():
+        if settings.get(name) is not None and not _is_between(settings[name], least, most):
+            raise TableError(
+                f"{origin}: field 'sandbox.scaper.{name}' is {settings[name]!r}; it is a number from {least:g} to "
+                f"{most:g}"
+            )
+    for name in ("bg_path", "fg_path"):
+        if not isinstance(settings.get(name), str | None):
+            raise TableError(f"{origin}: field 'sandbox.scaper.{name}' is {settings[name]!r}; it is a path")
+    for name in ("bg_labels", "fg_labels"):
+        labels = settings.get(name) or []
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise TableError(f"{origin}: field 'sandbox.scaper.{name}' is {labels!r}; it is a list of texts")
+    data = annotation.get("data") or []
+    if not isinstance(data, list):
+        raise TableError(f"{origin}: field 'data' is no list; write the JAMS again by scaper")
+    values: list[Any] = [found.get("value") if isinstance(found, Mapping) else found for found in data]
     for number, value in enumerate(values):
         if not isinstance(value, Mapping):
             raise TableError(f"{origin}: event {number}: field 'value' is {value!r}; correct it")
         for field, types in _FIELDS.items():
             found: Any = value.get(field)
-            is_negative = field in _TIMES and isinstance(found, (int, float)) and found < 0
-            if is_negative or not isinstance(found, types):
+            least, most = (0, _LONGEST_S) if field in _TIMES else (-_MAX_DB, _MAX_DB)
+            is_wrong = not isinstance(found, types) or (float in types and not _is_between(found, least, most))
+            if is_wrong:
                 raise TableError(f"{origin}: event {number}: field '{field}' is {found!r}; correct it")
         if value["role"] not in ("background", "foreground"):
             raise TableError(
                 f"{origin}: event {number}: field 'role' is '{value['role']}'; it is 'background' or 'foreground'"
             )
-    return Soundscape(origin, sandbox["scaper"], values)
+        for field, least, most in (("pitch_shift", -120, 120), ("time_stretch", 0.01, 100)):
+            if value.get(field) is not None and not _is_between(value[field], least, most):
+                raise TableError(f"{origin}: event {number}: field '{field}' is {value[field]!r}; correct it")
+        if "\0" in value["source_file"]:
+            raise TableError(f"{origin}: event {number}: field 'source_file' holds a NUL; correct it")
+    return Soundscape(origin, settings, values)
+
+
+def _is_between(value: Any, least: float, most: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
 def events_of(
@@ -254,6 +297,8 @@ def _repeated(whole: Event, duration_s: float, stop: int, info: AudioInfo) -> li
     """The parts of a background: scaper repeats what it read, and cuts at the frame where it would have stopped."""
     repeats = int(max(duration_s // (info.num_frames / info.sample_rate) + 1, 1))
     total = min(whole.num_frames * repeats, stop)
+    if total > _MAX_REPEATS * whole.num_frames:
+        raise TableError(f"{whole.path}: is so short that it would be repeated {repeats} times; take a longer file")
     return [
         dataclasses.replace(whole, num_frames=min(whole.num_frames, total - at))
         for at in range(0, total, whole.num_frames)

@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from builders.clean import CleanBuilder, hear_stem
+from builders.clean import CleanBuilder
 from builders.recipe import CleanRecipe
+from builders.stem_cleaning import hear_stem
 from curation.cleaning import voice_ratio_db
 from manifests.audio import Audio, quantise, read, write
 from manifests.corpus import CORPUS_ROOT, Corpus

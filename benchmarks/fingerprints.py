@@ -50,7 +50,7 @@ _SEGMENT = 128
 _STEP = 1 / 24  # of the measured differences
 _PIECE = 1024
 _ITEM_S = 1365 / 11025
-_SPECTRUM_ITEMS = 4096
+_SPECTRUM_ITEMS = 2560
 _TONES, _JINGLES = 50, 5
 
 
@@ -86,7 +86,7 @@ class Statistics:
 
     @functools.cached_property
     def factors(self) -> npt.NDArray[np.complex64]:
-        """Square roots of the cross-spectra, at the frequencies of a drawn track, shape ``(2049, 16, 16)``."""
+        """Square roots of the cross-spectra, at the frequencies of a drawn track, shape ``(1281, 16, 16)``."""
         values, vectors = np.linalg.eigh(self.spectra)
         roots = vectors * np.sqrt(np.maximum(values, 0))[:, None, :] @ vectors.conj().transpose(0, 2, 1)
         at = np.linspace(0, len(roots) - 1, _SPECTRUM_ITEMS // 2 + 1)
@@ -187,7 +187,7 @@ def _quantised(process: npt.NDArray[np.floating], levels: Floats) -> Fingerprint
     """Two bits of each classifier in Gray code, the first classifier's most significant."""
     items = np.zeros(len(process), np.uint32)
     for classifier in range(_CLASSIFIERS):
-        level = np.searchsorted(levels[:, classifier], process[:, classifier], side="right").astype(np.uint32)
+        level = np.sum(process[:, classifier] >= levels[:, classifier, None], axis=0, dtype=np.uint32)
         items = items << np.uint32(2) | (level ^ level >> np.uint32(1))
     return items
 

@@ -17,16 +17,14 @@ import dataclasses
 import json
 import logging
 import math
-import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from builders.cache import cache_key
 from builders.engine import LocalEngine
 from builders.recipe import AnchorRecipe
 from builders.run import (
@@ -42,14 +40,16 @@ from builders.run import (
     silent,
     take_stem,
 )
-from builders.scan import Reject
+from builders.scan import HASH, FoundFile, Reject
+from builders.stage import Engine, Product, Stage, Work, model_needs
 from curation.anchors import AnchorLimits, find_anchors
-from curation.labels import label_set
-from manifests.audio import AUDIO_SUFFIXES, blocks, content_id, probe
+from curation.labels import LabelSet, label_set
+from manifests.audio import AUDIO_SUFFIXES, blocks, probe
 from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus
 from manifests.errors import AudioError, BuildError, RecipeError, did_you_mean
 from manifests.lock import BuildLock
 from manifests.recipes import read_mapping, read_rows
+from manifests.staging import address
 from manifests.tables import TableFormat, frame_of
 from separators.tagging import COLUMN_S, Floats, Tagger, tag
 
@@ -57,7 +57,7 @@ __all__ = ["AnchorBuilder", "read_class_mapping"]
 
 log = logging.getLogger(__name__)
 
-ANCHOR_VERSION = 1
+ANCHOR_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,9 @@ class AnchorBuilder:
     limit : int >= 1, optional
         Only the first songs, sorted by id.
     progress : callable, optional
+    engine : Engine, optional
+        `LocalEngine(0)` by default: one sound after another in this process, since a tagger may need all of the
+        machine. Workers of another engine have a tagger each, which must pickle.
 
     Examples
     --------
@@ -88,6 +91,7 @@ class AnchorBuilder:
     table_format: TableFormat = "parquet"
     limit: int | None = None
     progress: Progress = field(default=silent)
+    engine: Engine | None = None
 
     def build(self, folder: Path) -> Corpus:
         """Run the whole path.
@@ -147,21 +151,94 @@ class AnchorBuilder:
         return len(heard), Counter(run.known.labels[number] for labels in heard for number in labels)
 
 
+@dataclass(frozen=True)
+class _Sound:
+    """A sound to be heard: what its row says, its labels, and where anchors may lie (None: anywhere)."""
+
+    file: FoundFile
+    sample_rate: int
+    num_frames: int
+    labels: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...] | None
+
+    @property
+    def facts(self) -> tuple[Any, ...]:
+        """What its anchors depend on besides its content."""
+        return self.num_frames, self.labels, self.spans
+
+
+@dataclass(frozen=True)
+class _Miner:
+    """Finds the anchors of sounds. A stage."""
+
+    tagger: Tagger
+    known: LabelSet
+    recipe: AnchorRecipe
+
+    def __post_init__(self) -> None:
+        self._limits()
+
+    def _limits(self) -> AnchorLimits:
+        return AnchorLimits(
+            **{item.name: getattr(self.recipe, item.name) for item in dataclasses.fields(AnchorLimits)}
+        )
+
+    def __call__(self, sound: _Sound) -> Product:
+        """The anchors of a sound, and if there are none, why."""
+        path = sound.file.location
+        info = probe(path)
+        if info.sample_rate != sound.sample_rate or info.num_frames < sound.num_frames:
+            raise AudioError(
+                f"{path}: has {info.num_frames} frames at {info.sample_rate} Hz, and its row of the stems table "
+                f"{sound.num_frames} at {sound.sample_rate} Hz; run 'stemloom check', then build it again"
+            )
+        column_frames = max(1, round(COLUMN_S * info.sample_rate))
+        heard = tag(self.tagger, blocks(path), info.sample_rate, column_frames)
+        probabilities = self.known.grouped(heard)[:, : -(-sound.num_frames // column_frames)]
+        anchors = find_anchors(
+            probabilities,
+            column_frames=column_frames,
+            num_frames=sound.num_frames,
+            length_frames=max(1, round(self.recipe.length_s * info.sample_rate)),
+            labels=sound.labels,
+            spans=sound.spans,
+            limits=self._limits(),
+        )
+        return Product(
+            {
+                "anchors": [
+                    {**dataclasses.asdict(found), "label": self.known.labels[found.label]} for found in anchors
+                ],
+                "why": self._why_none(probabilities, sound),
+            }
+        )
+
+    def _why_none(self, probabilities: Floats, sound: _Sound) -> str:
+        if sound.spans == ():
+            return "has no clip in the clips table"
+        highest = probabilities.max(axis=1)
+        label = max(sound.labels or range(len(highest)), key=lambda label: float(highest[label]))
+        said = f"'{self.known.labels[label]}' is at most {highest[label]:.3f} over {COLUMN_S:g} s"
+        if highest[label] < self.recipe.min_probability:
+            return said
+        return f"{said}, and no anchor is likely enough and without others"
+
+
 class _Run(Run):
     def __init__(self, builder: AnchorBuilder, folder: Path) -> None:
         corpus = Corpus.open(folder)
         recipe, tagger = builder.recipe, builder.tagger
         refuse_limit(builder.limit)
         mapping = None if recipe.mapping is None else read_class_mapping(Path(recipe.mapping))
-        claim = {"source": str(folder.resolve()), "tagger": tagger.identity, "classes": json.dumps(mapping)}
+        claim = {"source": address(folder), "tagger": tagger.identity, "classes": json.dumps(mapping)}
+        engine = builder.engine or LocalEngine(0)
+        reads = (folder, *corpus.roots.values())
         super().__init__(
-            builder.out, "anchor", recipe, LocalEngine(1), builder.table_format, builder.progress, claim
+            builder.out, "anchor", recipe, engine, builder.table_format, builder.progress, claim, reads=reads
         )
         self.corpus, self.recipe, self.tagger = corpus, recipe, tagger
         self.known = label_set(tagger.classes.names, ids=tagger.classes.ids, mapping=mapping)
-        self.limits = AnchorLimits(
-            **{item.name: getattr(recipe, item.name) for item in dataclasses.fields(AnchorLimits)}
-        )
+        self.miner = _Miner(tagger, self.known, recipe)
         self.rows = self._heard_rows(corpus.songs()[: builder.limit])
         self.spans = self._spans()
         self.labels, self.unknown = self._read_labels()
@@ -228,24 +305,28 @@ class _Run(Run):
         return labels, unknown
 
     def hear(self) -> None:
-        """Every sound, one after another: a tagger may need all of the machine."""
-        start = time.monotonic()
-        self.progress("anchor", 0, len(self.rows), 0)
+        """Every sound that has labels."""
         before = len(self.rejects)
-        for number, (song_id, row) in enumerate(self.rows.items(), 1):
-            labels = self.labels[song_id]
+        for song_id, labels in self.labels.items():
             if labels is None:
-                reason = "no known label" if (row["tags"] or "").strip() else "no label"
-                self._leave(song_id, reason, f"its tags are {row['tags']!r}")
-            else:
-                self._hear(song_id, row, labels)
-            self.progress("anchor", number, len(self.rows), len(self.rejects))
+                tags = self.rows[song_id]["tags"]
+                reason = "no known label" if (tags or "").strip() else "no label"
+                self._leave(song_id, reason, f"its tags are {tags!r}")
+        settings = {**self.settings, **{name: self.claim[name] for name in ("tagger", "classes")}}
+        stage: Stage[_Sound] = Stage("anchor", ANCHOR_VERSION, self.miner, settings, model_needs(self.tagger))
+        for done in self.stage(stage, self._works(), reject_stage=None):
+            if done.failure is not None:
+                log.warning("%s: has no anchors: %s", done.name, done.failure.detail)
+                self._leave(done.name, "not heard", done.failure.detail)
+            elif done.product is not None and done.product.value["anchors"]:
+                self.found[done.name] = done.product.value["anchors"]
+            elif done.product is not None:
+                self._leave(done.name, "no anchor", done.product.value["why"])
         self.counts["anchor"] = {
             "in": len(self.rows),
             "kept": len(self.found),
             "rejected": len(self.rejects) - before,
         }
-        self.wall_s["anchor"] = time.monotonic() - start
         if not self.found:
             reasons = Counter(reject.reason for reject in self.rejects).most_common(5)
             listed = "; ".join(f"{count} {reason}" for reason, count in reasons)
@@ -254,70 +335,34 @@ class _Run(Run):
             raise BuildError(f"{self.corpus.folder}: no song is left ({listed}); {fix}")
         self.rows = {song_id: row for song_id, row in self.rows.items() if song_id in self.found}
 
-    def _hear(self, song_id: str, row: Mapping[str, Any], labels: tuple[int, ...]) -> None:
-        try:
-            found = self._anchors(song_id, row, labels)
-        # what is wrong with a file, or with what a tagger makes of it; a disk that refuses passes
-        except AudioError as error:
-            log.warning("%s: has no anchors: %s", song_id, error)
-            self._leave(song_id, "not heard", str(error))
-            return
-        if found["anchors"]:
-            self.found[song_id] = found["anchors"]
-        else:
-            self._leave(song_id, "no anchor", found["why"])
+    def _works(self) -> list[Work[_Sound]]:
+        """Sounds with the content ids of their files."""
+        files = {
+            song_id: FoundFile(str(self.corpus.folder_of(row)), row["path"])
+            for song_id, row in self.rows.items()
+            if self.labels[song_id] is not None
+        }
+        hashes = [Work(song_id, file, ()) for song_id, file in files.items()]
+        works = []
+        for done in self.stage(HASH, hashes, reject_stage=None, cached=False, counted=False):
+            if done.product is not None:
+                content, row = done.product.value["content_id"], self.rows[done.name]
+                sound = _Sound(
+                    replace(files[done.name], content_id=content),
+                    row["sample_rate"],
+                    row["num_frames"],
+                    self.labels[done.name] or (),
+                    None if self.spans is None else tuple(self.spans.get(done.name, ())),
+                )
+                works.append(Work(done.name, sound, (content, repr(sound.facts))))
+            elif done.failure is not None:
+                log.warning("%s: has no anchors: %s", done.name, done.failure.detail)
+                self._leave(done.name, "not heard", done.failure.detail)
+        self.inputs = [work.content_ids[0] for work in works]
+        return works
 
     def _leave(self, song_id: str, reason: str, detail: str) -> None:
         self.rejects.append(Reject(song_id, self.rows[song_id]["path"], "anchor", reason, detail))
-
-    def _anchors(self, song_id: str, row: Mapping[str, Any], labels: tuple[int, ...]) -> dict[str, Any]:
-        """The anchors of a sound, and if there are none, why."""
-        path = self.corpus.path_of(row)
-        content = content_id(path)
-        self.inputs.append(content)
-        spans = None if self.spans is None else self.spans.get(song_id, [])
-        facts = {name: self.claim[name] for name in ("tagger", "classes")}
-        work = {**self.settings, **facts, "labels": labels, "spans": spans, "num_frames": row["num_frames"]}
-        key = cache_key("anchor", ANCHOR_VERSION, work, [content])
-        before = self.cache.get(key)
-        if isinstance(before, dict):
-            return before
-        info = probe(path)
-        if info.sample_rate != row["sample_rate"] or info.num_frames < row["num_frames"]:
-            raise AudioError(
-                f"{path}: has {info.num_frames} frames at {info.sample_rate} Hz, and its row of the stems table "
-                f"{row['num_frames']} at {row['sample_rate']} Hz; run 'stemloom check', then build it again"
-            )
-        num_frames, column_frames = row["num_frames"], max(1, round(COLUMN_S * info.sample_rate))
-        heard = tag(self.tagger, blocks(path), info.sample_rate, column_frames)
-        probabilities = self.known.grouped(heard)[:, : -(-num_frames // column_frames)]
-        anchors = find_anchors(
-            probabilities,
-            column_frames=column_frames,
-            num_frames=num_frames,
-            length_frames=max(1, round(self.recipe.length_s * info.sample_rate)),
-            labels=labels,
-            spans=spans,
-            limits=self.limits,
-        )
-        found: dict[str, Any] = {
-            "anchors": [
-                {**dataclasses.asdict(found), "label": self.known.labels[found.label]} for found in anchors
-            ],
-            "why": self._why_none(probabilities, labels, spans),
-        }
-        self.cache.put(key, found)
-        return found
-
-    def _why_none(self, probabilities: Floats, labels: tuple[int, ...], spans: Sequence[object] | None) -> str:
-        if spans == []:
-            return "has no clip in the clips table"
-        highest = probabilities.max(axis=1)
-        label = max(labels or range(len(highest)), key=lambda label: float(highest[label]))
-        said = f"'{self.known.labels[label]}' is at most {highest[label]:.3f} over {COLUMN_S:g} s"
-        if highest[label] < self.recipe.min_probability:
-            return said
-        return f"{said}, and no anchor is likely enough and without others"
 
     def link(self) -> None:
         """The audio of the songs that are left; what no song has any more is removed."""

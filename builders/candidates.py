@@ -12,7 +12,7 @@ from typing import Any
 from builders.recipe import CatalogRecipe
 from builders.scan import SILENCE_DB, Reject
 from curation.chromaprint import Fingerprint
-from curation.matching import best_matches, join_candidates
+from curation.matching import best_matches
 from curation.metadata import metadata_candidates
 from curation.versions import WITHOUT_LEAD
 from manifests.tables import frame_of
@@ -41,13 +41,10 @@ class Candidate:
         return f"{self.a[:12]}-{self.b[:12]}"
 
     def weigh(
-        self,
-        tracks: Mapping[str, TrackRow],
-        prints: Mapping[str, Fingerprint],
-        recipe: CatalogRecipe,
+        self, tracks: Mapping[str, TrackRow], prints: tuple[Fingerprint, Fingerprint], recipe: CatalogRecipe
     ) -> None:
-        """Set the bit error rate, and the reason against the pair if a filter finds one."""
-        matches = best_matches(prints[self.a], prints[self.b], count=1)
+        """Set the bit error rate of the two fingerprints, and the reason against the pair if there is one."""
+        matches = best_matches(*prints, count=1)
         self.bit_error_rate = matches[0].bit_error_rate if matches else None
         difference_s = abs(music_s(tracks[self.a]) - music_s(tracks[self.b]))
         limit_s = recipe.max_duration_difference_s
@@ -114,17 +111,14 @@ def usable_tracks(rows: Sequence[TrackRow], recipe: CatalogRecipe) -> tuple[dict
     return tracks, rejects
 
 
-def find_candidates(
-    tracks: Mapping[str, TrackRow], prints: Mapping[str, Fingerprint], min_votes: int
-) -> list[Candidate]:
+def find_candidates(tracks: Mapping[str, TrackRow], votes: Mapping[tuple[str, str], int]) -> list[Candidate]:
     """Pairs of tracks worth a look, by tags and file names and, without any, by the sound.
 
     Parameters
     ----------
     tracks : mapping of content id to row
-    prints : mapping of content id to fingerprint
-    min_votes : int
-        See `CatalogRecipe`.
+    votes : mapping of (a, b) to int
+        Moments at which two tracks sound alike, ``a < b``; those of other tracks are left out.
 
     Returns
     -------
@@ -136,10 +130,9 @@ def find_candidates(
     for row in by_metadata.to_dict("records"):
         key = (str(row["a"]), str(row["b"]))
         found[key] = Candidate(*key, metadata=f"{row['evidence']} ({row['score']:.2f})")
-    by_print = join_candidates({track_id: prints[track_id] for track_id in tracks}, min_votes=min_votes)
-    for row in by_print.to_dict("records"):
-        key = (str(row["a"]), str(row["b"]))
-        found.setdefault(key, Candidate(*key)).votes = int(row["votes"])
+    for key, count in votes.items():
+        if key[0] in tracks and key[1] in tracks:
+            found.setdefault(key, Candidate(*key)).votes = count
     return [found[key] for key in sorted(found)]
 
 

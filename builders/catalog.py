@@ -20,18 +20,29 @@ import pandas as pd
 
 from builders.candidates import Candidate, TrackRow, find_candidates, usable_tracks
 from builders.engine import LocalEngine
-from builders.pairing import ALIGN_VERSION, PairItem, compare_pair
+from builders.join import Found, JoinSettings, PrintJoin
+from builders.known import KnownFiles, marks_of
+from builders.pairing import ALIGN_NEEDS, ALIGN_VERSION, PairItem, compare_pair
+from builders.prints import Print, PrintStore, opened_store
 from builders.recipe import CatalogRecipe
 from builders.run import FAILURES, Progress, Run, remove_stale, silent
 from builders.scan import HASH, SURVEY, FoundFile, Reject, require_folder, track_row, walk_folder
 from builders.stage import Engine, Stage, Work
-from builders.triplet import DERIVE_VERSION, TripletItem, is_whole, write_triplet
-from curation.chromaprint import Fingerprint
+from builders.triplet import DERIVE_NEEDS, DERIVE_VERSION, TripletItem, is_whole, write_triplet
 from curation.songs import Compared, choose_pairs
+from curation.versions import WITHOUT_LEAD
 from manifests.corpus import Corpus
 from manifests.errors import BuildError, RecipeError
 from manifests.lock import BuildLock
+from manifests.staging import address, as_addresses
 from manifests.tables import TableFormat, find_table, frame_of, write_table
+
+_ARRIVE_AT_ONCE = 4096
+_FEW_ITEMS = 3_000_000
+"""Fingerprints of two thousand songs are joined in a second, here: starting workers takes longer."""
+
+_STRANGER_ERROR_RATE = 0.43
+"""Pairs above it are not worth a row: unrelated songs reach it at their best offset."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,8 @@ class CatalogBuilder:
     max_memory_bytes : int >= 1e9, optional
         What one worker of the default engine may hold (Linux only); an item that needs more is given up. Two
         releases of 5 minutes need 1.1 GB, and with less than 0.4 GB the libraries do not load.
+    memory_bytes : int >= 1e9
+        What all processes together may hold while the sound of all tracks is compared.
     progress : callable, optional
 
     Raises
@@ -73,11 +86,14 @@ class CatalogBuilder:
     table_format: TableFormat = "parquet"
     limit: int | None = None
     max_memory_bytes: int | None = None
+    memory_bytes: int = 4_000_000_000
     progress: Progress = silent
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise RecipeError(f"limit is {self.limit}; give the number of files, at least 1, or None for all")
+        if self.memory_bytes < 1e9:
+            raise RecipeError(f"memory_bytes is {self.memory_bytes}; give at least 1e9")
         if self.max_memory_bytes is not None and self.max_memory_bytes < 1e9:
             raise RecipeError(
                 f"max_memory_bytes is {self.max_memory_bytes}; give at least 1e9, or None for no limit"
@@ -110,10 +126,10 @@ class CatalogBuilder:
             run = _Run(self, folder)
             run.claim_folder()
             run.remove_temporary_files()
-            rows, prints = run.scan()
+            rows = run.scan()
             run.refuse_emptied(rows)
             run.forget_result()
-            tracks, candidates = run.match(rows, prints)
+            tracks, candidates = run.match(rows)
             compared = run.align(tracks, candidates)
             pairs = run.choose(tracks, compared)
             stems = run.derive(tracks, pairs)
@@ -141,7 +157,7 @@ class CatalogBuilder:
             if find_table(self.out, "stems") is not None:
                 raise BuildError(f"{self.out}: holds a finished build with its tracks table; choose another folder")
             run = _Run(self, folder)
-            rows, _ = run.scan()
+            rows = run.scan()
             tracks = frame_of("tracks", rows)
             write_table(self.out, "rejected", run.rejected_table(), self.table_format)
             write_table(self.out, "tracks", tracks, self.table_format)
@@ -153,37 +169,43 @@ class _Run(Run):
 
     def __init__(self, builder: CatalogBuilder, folder: Path) -> None:
         engine = builder.engine or LocalEngine(builder.jobs, builder.recipe.max_item_s, builder.max_memory_bytes)
-        super().__init__(builder.out, "catalog", builder.recipe, engine, builder.table_format, builder.progress)
+        super().__init__(
+            builder.out, "catalog", builder.recipe, engine, builder.table_format, builder.progress, reads=(folder,)
+        )
         self.recipe = builder.recipe
+        self.memory_bytes = builder.memory_bytes
         self.limit = builder.limit
         self.folder = folder
 
-    def scan(self) -> tuple[list[TrackRow], dict[str, Fingerprint]]:
-        """Files to tracks and fingerprints."""
+    def scan(self) -> list[TrackRow]:
+        """Files to tracks; their fingerprints are in the cache."""
         paths, rejects = walk_folder(self.folder)
         self.rejects += rejects
         if self.limit is not None:
             left_out = paths[self.limit :]
             self.rejects += [Reject(None, path, "scan", "limit", "beyond --limit") for path in left_out]
             paths = paths[: self.limit]
-        found = [Work(path, FoundFile(str(self.folder), path), ()) for path in paths]
-        # a content id is made of the bytes themselves, so this stage alone is never taken from the cache
-        hashes = self.stage(HASH, found, reject_stage="scan", cached=False)
-        files = {
-            done.name: FoundFile(str(self.folder), done.name, done.product.value["content_id"])
-            for done in hashes
-            if done.product is not None
-        }
-        works = [Work(path, file, (file.content_id,)) for path, file in sorted(files.items())]
-        tracks, prints = [], {}
-        for done in self.stage(SURVEY, works, reject_stage="scan"):
-            if done.product is not None:
-                file = files[done.name]
-                tracks.append(track_row(file, done.product.value))
-                prints[file.content_id] = np.asarray(done.product.arrays["fingerprint"], np.uint32)
+        ids = self.content_ids(paths)
+        files = {path: FoundFile(str(self.folder), path, ids[path]) for path in sorted(ids)}
+        works = [Work(path, file, (file.content_id,)) for path, file in files.items()]
+        surveys = self.stage(SURVEY, works, reject_stage="scan", with_arrays=False)
+        tracks = [track_row(files[done.name], done.product.value) for done in surveys if done.product is not None]
         tracks.sort(key=lambda row: str(row["path"]))
         self.hours["in"] = sum(row["num_frames"] / row["sample_rate"] for row in tracks) / 3600
-        return tracks, prints
+        return tracks
+
+    def content_ids(self, paths: list[str]) -> dict[str, str]:
+        """Content ids of the files that can be read, by path. They are made of the bytes: the cache cannot help."""
+        known = KnownFiles(self.out / ".cache" / "files.jsonl", self.folder)
+        marks = marks_of(self.folder, paths)
+        ids = known.content_ids(marks)
+        found = [Work(path, FoundFile(str(self.folder), path), ()) for path in paths if path not in ids]
+        with known.recording(dict(ids), marks) as record:
+            for done in self.stage(HASH, found, reject_stage="scan", cached=False, known=len(ids)):
+                if done.product is not None:
+                    ids[done.name] = done.product.value["content_id"]
+                    record(done.name, ids[done.name])
+        return ids
 
     def refuse_emptied(self, tracks: list[TrackRow]) -> None:
         """Refuse to take a drive that is not there for a catalogue that all songs have left."""
@@ -195,31 +217,63 @@ class _Run(Run):
                 "the build folder to start anew"
             )
 
-    def match(
-        self, rows: list[TrackRow], prints: dict[str, Fingerprint]
-    ) -> tuple[dict[str, TrackRow], list[Candidate]]:
+    def match(self, rows: list[TrackRow]) -> tuple[dict[str, TrackRow], list[Candidate]]:
         """Tracks to the usable ones, by content id, and their candidate pairs."""
         start = time.monotonic()
         tracks, rejects = usable_tracks(rows, self.recipe)
         self.rejects += rejects
-        candidates = find_candidates(tracks, prints, self.recipe.min_votes)
+        store = self.arrive(tracks)
+        found = self.listen(store)
+        votes = {}
+        for a, b, count in zip(store.ids[found.pairs.a], store.ids[found.pairs.b], found.pairs.votes, strict=True):
+            votes[min(a, b), max(a, b)] = int(count)
+        candidates = find_candidates(tracks, votes)
+        numbers, prints = {track: number for number, track in enumerate(store.ids.tolist())}, store.mapped()
         refused = 0
         for done, candidate in enumerate(candidates, 1):
-            candidate.weigh(tracks, prints, self.recipe)
+            candidate.weigh(tracks, (prints[numbers[candidate.a]], prints[numbers[candidate.b]]), self.recipe)
             refused += candidate.reason is not None
             self.progress("match", done, len(candidates), refused)
         self.counts["match"] = {
             "in": len(candidates),
             "kept": len(candidates) - refused,
             "refused": refused,
+            "strangers": found.strangers,
         }
         self.wall_s["match"] = time.monotonic() - start
         return tracks, candidates
 
+    def arrive(self, tracks: dict[str, TrackRow]) -> PrintStore:
+        """Append the fingerprints that are new to those that are there; tracks that have none leave."""
+        store = opened_store(self.out / ".cache" / "prints")
+        new = sorted(store.missing(tracks))
+        for first in range(0, len(new), _ARRIVE_AT_ONCE):
+            works = [Work(i, self._file(tracks[i]), (i,)) for i in new[first : first + _ARRIVE_AT_ONCE]]
+            prints = []
+            for done in self.stage(SURVEY, works, reject_stage="scan", counted=False):
+                track = tracks.pop(done.name) if done.product is None else tracks[done.name]
+                if done.product is not None:
+                    items = np.asarray(done.product.arrays["fingerprint"], np.uint32)
+                    prints.append(Print(done.name, track["version"] in WITHOUT_LEAD, items))
+            store = store.add(sorted(prints, key=lambda one: one.track_id))
+        return store
+
+    def listen(self, store: PrintStore) -> Found:
+        """Pairs of tracks that share music, of all that have ever arrived."""
+        recipe = self.recipe
+        rate = max(_STRANGER_ERROR_RATE, recipe.max_bit_error_rate)
+        settings = JoinSettings(recipe.against, recipe.min_votes, recipe.sample_one_in, max_bit_error_rate=rate)
+        if store.tracks["end"].max(initial=0) < _FEW_ITEMS:
+            return PrintJoin(store.folder, LocalEngine(0), settings).run()
+        workers = max(1, getattr(self.engine, "jobs", None) or 1)
+        return PrintJoin(store.folder, self.engine, settings, self.memory_bytes, workers, self.progress).run()
+
     def align(self, tracks: dict[str, TrackRow], candidates: list[Candidate]) -> list[dict[str, Any]]:
         """Candidates to compared pairs: rows of the pairs table, with `relation`, without status and song."""
         settings: dict[str, Any] = {"min_segment_s": self.recipe.min_segment_s}
-        stage: Stage[PairItem] = Stage("align", ALIGN_VERSION, partial(compare_pair, **settings), settings)
+        stage: Stage[PairItem] = Stage(
+            "align", ALIGN_VERSION, partial(compare_pair, **settings), settings, ALIGN_NEEDS
+        )
         rows = {candidate.name: candidate.row(tracks) for candidate in candidates}
         works = []
         for candidate in candidates:
@@ -273,7 +327,9 @@ class _Run(Run):
             "audio_format": self.recipe.audio_format,
             "bit_depth": self.recipe.bit_depth,
         }
-        stage: Stage[TripletItem] = Stage("derive", DERIVE_VERSION, partial(write_triplet, **settings), settings)
+        stage: Stage[TripletItem] = Stage(
+            "derive", DERIVE_VERSION, partial(write_triplet, **settings), settings, DERIVE_NEEDS
+        )
         works = []
         for pair in pairs:
             if pair["status"] == "chosen":
@@ -304,7 +360,7 @@ class _Run(Run):
         inputs = [row["track_id"] for row in tracks]
         tables = {"tracks": tracks, "pairs": pairs, "stems": stems}
         frames = {name: frame_of(name, rows) for name, rows in tables.items()}
-        self.save(inputs, frames, catalog=str(self.folder))
+        self.save(inputs, frames, catalog=as_addresses(str(self.folder)))
 
     def _file(self, track: TrackRow) -> FoundFile:
         return FoundFile(str(self.folder), track["path"], track["track_id"])
@@ -316,7 +372,7 @@ _STEM_PATH = re.compile(rf"audio/[0-9a-f]{{32}}/({'|'.join(_STEM_ORDER)})\.(flac
 
 def _require_apart(folder: Path, out: Path) -> None:
     """Refuse a build that would take its own stems for music, or the music for old stems of its own."""
-    music, build = folder.resolve(), out.resolve()
+    music, build = Path(address(folder)), Path(address(out))
     if build == music or music in build.parents:
         raise BuildError(f"{out}: lies in the catalogue {folder}; choose an --out folder outside of it")
     if build / "audio" in (music, *music.parents):

@@ -10,31 +10,24 @@ table.
     out/cleaned.parquet    what was found in each stem, and done to it
     out/clips.parquet      places without damaged parts; only where there are such parts, or the source has clips
 
-A stem's estimate waits in a temporary file until it is judged, 1.3 GB for an hour of stereo at 44.1 kHz; memory
-holds 230 MB of an hour, for each witness.
+What is done to one stem is in `builders.stem_cleaning`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
 import logging
 import math
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import soxr
 
-from builders.cache import cache_key
-from builders.engine import LocalEngine
+from builders.engine import Failure, LocalEngine
 from builders.recipe import CleanRecipe
 from builders.run import (
     Progress,
@@ -49,29 +42,25 @@ from builders.run import (
     silent,
     take_stem,
 )
-from builders.scan import Reject
-from builders.stage import plain
-from curation.activity import LevelMeter
-from curation.cleaning import Cleaning, CleaningLimits, free_spans, judge_rest, judge_steps, subtract
+from builders.scan import HASH, FoundFile, Reject
+from builders.stage import Engine, Stage, Work, model_needs
+from builders.stem_cleaning import MixtureItem, StemCleaner, StemItem, clean_mixture, is_whole
+from curation.cleaning import free_spans
 from curation.clips import touches
 from curation.defects import is_voice_stem
-from curation.measures import StemMeter
-from curation.voice import SAMPLE_RATE, STEP_S, voice_probability
-from manifests.audio import AUDIO_SUFFIXES, Audio, blocks, content_id, probe
+from manifests.audio import AUDIO_SUFFIXES, content_id
 from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus
-from manifests.encoding import encoding, quantise
-from manifests.errors import AudioError, BuildError, RecipeError, did_you_mean
+from manifests.errors import BuildError, RecipeError, did_you_mean
 from manifests.lock import BuildLock
+from manifests.staging import address
 from manifests.tables import TableFormat, empty_table, frame_of
-from separators.resampling import Resampled
 from separators.separator import Separator
-from separators.streams import Spool, forked, in_step
 
-__all__ = ["CleanBuilder", "HeardStem", "hear_stem"]
+__all__ = ["CleanBuilder", "voices_of"]
 
 log = logging.getLogger(__name__)
 
-CLEAN_VERSION = 1
+CLEAN_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -91,6 +80,9 @@ class CleanBuilder:
     limit : int >= 1, optional
         Only the first songs, sorted by id.
     progress : callable, optional
+    engine : Engine, optional
+        `LocalEngine(0)` by default: one stem after another in this process, since a separator may need all of the
+        machine. Workers of another engine have a separator each, which must pickle.
 
     Examples
     --------
@@ -106,6 +98,7 @@ class CleanBuilder:
     table_format: TableFormat = "parquet"
     limit: int | None = None
     progress: Progress = field(default=silent)
+    engine: Engine | None = None
 
     def build(self, folder: Path) -> Corpus:
         """Run the whole path.
@@ -170,11 +163,12 @@ class _Run(Run):
             builder.out,
             "clean",
             recipe,
-            LocalEngine(1),
+            builder.engine or LocalEngine(0),
             builder.table_format,
             builder.progress,
-            {"source": str(folder.resolve())},
+            {"source": address(folder)},
             separator,
+            reads=(folder, *corpus.roots.values()),
         )
         self.corpus, self.recipe, self.separator = corpus, recipe, separator
         known = sorted(set(corpus.stems["stem"]) - {MIXTURE})
@@ -183,10 +177,7 @@ class _Run(Run):
                 raise RecipeError(
                     f"field 'stems' names '{stem}'{did_you_mean(stem, known)}: the corpus has {', '.join(known)}"
                 )
-        self.voices = voices_of(separator, recipe.voices)
-        self.limits = CleaningLimits(
-            **{item.name: getattr(recipe, item.name) for item in dataclasses.fields(CleaningLimits)}
-        )
+        self.cleaner = StemCleaner(separator, voices_of(separator, recipe.voices), recipe, builder.out)
         self.songs = corpus.songs()[: builder.limit]
         self.done: dict[tuple[str, str], dict[str, Any]] = {}
         self.mixed: dict[str, dict[str, Any]] = {}
@@ -207,35 +198,29 @@ class _Run(Run):
 
     def clean(self) -> None:
         """Every stem that the recipe names, and then the mixtures of songs that changed."""
-        works = self.works()
-        start = time.monotonic()
+        works = {f"{song_id}/{stem}": (song_id, stem) for song_id, stem in self.works()}
         left: set[str] = set()
-        self.progress("clean", 0, len(works), 0)
-        for number, (song_id, stem) in enumerate(works, 1):
-            path = self.corpus.path_of(self.corpus.song(song_id)[stem])
-            try:
-                found = self._cleaned(song_id, stem, path)
-                self.done[song_id, stem] = found
-                if found["verdict"] == "dropped":
-                    share = f"{100 * found['damaged_fraction']:.0f} % of it, at {found['voice_db']:.1f} dB"
-                    self._leave(song_id, stem, "too much voice", f"what is left would be damaged: {share}")
-                    left.add(song_id)
-            # What is wrong with a file or with what a separator makes of it; a disk that refuses passes.
-            except (AudioError, RecipeError) as error:
-                log.warning("%s: %s is not cleaned: %s", song_id, stem, error)
-                self._leave(song_id, stem, "not cleaned", str(error))
+        items = self._hashed(works, left)
+        parameters = {**self.settings, "separator": self.separator.identity}
+        needs = model_needs(self.separator)
+        stage: Stage[StemItem] = Stage("clean", CLEAN_VERSION, self.cleaner, parameters, needs)
+        found = {}
+        # equal files have results of their own
+        todo = [Work(name, item, (item.file.content_id, name)) for name, item in items.items()]
+        for done in self.stage(stage, todo, reject_stage=None, is_whole=partial(is_whole, self.out)):
+            if done.product is not None:
+                found[works[done.name]] = done.product.value
+            elif done.failure is not None:
+                self._fail(*works[done.name], done.failure, left)
+        self.done = {work: found[work] for work in works.values() if work in found}
+        for (song_id, stem), value in self.done.items():
+            if value["verdict"] == "dropped":
+                share = f"{100 * value['damaged_fraction']:.0f} % of it, at {value['voice_db']:.1f} dB"
+                self._leave(song_id, stem, "too much voice", f"what is left would be damaged: {share}")
                 left.add(song_id)
-            self.progress("clean", number, len(works), len(self.rejects))
         failed = len(self.rejects)
         self.counts["clean"] = {"in": len(works), "kept": len(works) - failed, "rejected": failed}
-        self.wall_s["clean"] = time.monotonic() - start
-        for song_id in self.songs:
-            try:
-                if MIXTURE in self.corpus.song(song_id) and song_id not in left:
-                    self._mix(song_id)
-            except AudioError as error:
-                self._leave(song_id, MIXTURE, "not cleaned", str(error))
-                left.add(song_id)
+        self._mix([song_id for song_id in self.songs if song_id not in left], left)
         self.songs = [song_id for song_id in self.songs if song_id not in left]
         if not self.songs:
             reasons = Counter(reject.reason for reject in self.rejects).most_common(5)
@@ -245,113 +230,49 @@ class _Run(Run):
             remove_stale(self.out, self._written_files(), ())
             raise BuildError(f"{self.corpus.folder}: no song is left ({listed}); {fix}")
 
+    def _hashed(self, works: Mapping[str, tuple[str, str]], left: set[str]) -> dict[str, StemItem]:
+        """Stems with the content ids of their files."""
+        files = {name: self._file(*work) for name, work in works.items()}
+        items = {}
+        todo = [Work(name, file, ()) for name, file in files.items()]
+        for done in self.stage(HASH, todo, reject_stage=None, cached=False, counted=False):
+            if done.product is not None:
+                file = replace(files[done.name], content_id=done.product.value["content_id"])
+                items[done.name] = StemItem(*works[done.name], file)
+            elif done.failure is not None:
+                self._fail(*works[done.name], done.failure, left)
+        return items
+
+    def _mix(self, songs: Sequence[str], left: set[str]) -> None:
+        """Mixtures lose what their stems have lost."""
+        works = []
+        for song_id in songs:
+            stems = self.corpus.song(song_id)
+            cleaned = [self.done[song_id, stem] for stem in stems if self._is_cleaned(song_id, stem)]
+            if MIXTURE in stems and cleaned:
+                removed = tuple(found["files"]["removed"] for found in cleaned)
+                item = MixtureItem(song_id, self._file(song_id, MIXTURE), removed)
+                works.append(Work(song_id, item, ()))
+        function = partial(clean_mixture, recipe=self.recipe, out=self.out)
+        stage: Stage[MixtureItem] = Stage("mix", CLEAN_VERSION, function, self.settings)
+        for done in self.stage(stage, works, reject_stage=None, cached=False, counted=False):
+            if done.product is not None:
+                self.mixed[done.name] = done.product.value
+            elif done.failure is not None:
+                self._fail(done.name, MIXTURE, done.failure, left)
+
+    def _file(self, song_id: str, stem: str) -> FoundFile:
+        row = self.corpus.song(song_id)[stem]
+        return FoundFile(str(self.corpus.folder_of(row)), row["path"])
+
+    def _fail(self, song_id: str, stem: str, failure: Failure, left: set[str]) -> None:
+        """What is wrong with a file, or with what a separator makes of it."""
+        log.warning("%s: %s is not cleaned: %s", song_id, stem, failure.detail)
+        self._leave(song_id, stem, "not cleaned", failure.detail)
+        left.add(song_id)
+
     def _leave(self, song_id: str, stem: str, reason: str, detail: str) -> None:
         self.rejects.append(Reject(song_id, f"{song_id}/{stem}", "clean", reason, detail))
-
-    def _cleaned(self, song_id: str, stem: str, path: Path) -> dict[str, Any]:
-        """What was found in a stem; its files are in the folder if it is cleaned."""
-        content = content_id(path)
-        work = {**self.settings, "separator": self.separator.identity, "name": f"{song_id}/{stem}"}
-        key = cache_key("clean", CLEAN_VERSION, work, [content])
-        before: Any = self.cache.get(key)
-        if isinstance(before, dict) and before["sizes"] == self._sizes(before["files"].values()):
-            return before
-        measures: dict[str, float | None] = {}
-        names: dict[str, str] = {}
-        with Spool(self.out) as spool:
-            witnesses = _WITNESSES[self.recipe.witness]
-            heard = hear_stem(path, self.separator, self.voices, spool, witnesses)
-            judged = self._judged(heard)
-            if judged.verdict == "cleaned":
-                suffix, _ = self._format(heard.peak)
-                names = {folder: f"{folder}/{song_id}/{stem}.{suffix}" for folder in ("audio", "removed")}
-                judged, measures = self._written(path, spool, heard, judged, names)
-        found: dict[str, Any] = {
-            # spans as lists, as the cache gives them back
-            **json.loads(json.dumps(dataclasses.asdict(judged))),
-            "content_id": content,
-            "measures": measures,
-            "files": names,
-            "sizes": self._sizes(names.values()),
-        }
-        self.cache.put(key, found)
-        return found
-
-    def _format(self, peak: float) -> tuple[str, int]:
-        """Suffix and depth of a file. What lossy files decode to may be beyond full scale, which floats hold."""
-        return (self.recipe.audio_format, self.recipe.bit_depth) if peak < 1 else ("wav", 32)
-
-    def _sizes(self, names: Iterable[str]) -> dict[str, int]:
-        paths = {name: self.out / name for name in names}
-        return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
-
-    def _judged(self, heard: HeardStem) -> Cleaning:
-        chances = [heard.chances[name] for name in _WITNESSES[self.recipe.witness]]
-        return judge_steps(
-            heard.voice,
-            heard.stem,
-            np.max(chances, axis=0) if chances else np.ones(len(heard.stem)),
-            step_frames=heard.step_frames,
-            num_frames=heard.num_frames,
-            limits=self.limits,
-        )
-
-    def _written(
-        self, path: Path, spool: Spool, heard: HeardStem, judged: Cleaning, names: Mapping[str, str]
-    ) -> tuple[Cleaning, dict[str, float | None]]:
-        """Write the cleaned stem and what was removed; what is to be said of the first when it was heard again."""
-        info = probe(path)
-        fade_frames = round(self.recipe.fade_s * info.sample_rate)
-        meter = StemMeter(info.sample_rate, info.channels)
-        ear = _Ear(info.sample_rate, info.channels, heard.step_frames)
-        position = 0
-        shape = (info.num_frames, info.sample_rate, info.channels, self._format(heard.peak)[1])
-        with contextlib.ExitStack() as stack:
-            puts = {kind: stack.enter_context(encoding(self.out / name, *shape)) for kind, name in names.items()}
-            for stem, voice in in_step([_finite(path), spool.blocks()]):
-                _, removed = subtract(stem, voice, judged.cleaned, position, fade_frames)
-                # what is removed lies on the grid of the file, so that the two sum exactly
-                removed = quantise(removed, self.recipe.bit_depth)
-                cleaned = stem - removed
-                puts["audio"](cleaned)
-                puts["removed"](removed)
-                meter.add(cleaned)
-                ear.add(cleaned)
-                position += stem.shape[1]
-        if self.recipe.witness != "none":
-            judged = judge_rest(
-                judged,
-                heard.stem,
-                ear.probability(),
-                step_frames=heard.step_frames,
-                num_frames=heard.num_frames,
-                limits=self.limits,
-            )
-        return judged, _measures(meter, info.channels)
-
-    def _mix(self, song_id: str) -> None:
-        """A mixture loses what its stems have lost."""
-        row = self.corpus.song(song_id)[MIXTURE]
-        stems = [stem for stem in self.corpus.song(song_id) if self._is_cleaned(song_id, stem)]
-        if not stems:
-            return
-        names = [self.done[song_id, stem]["files"]["removed"] for stem in stems]
-        path = self.corpus.path_of(row)
-        info = probe(path)
-
-        def cleaned() -> Iterator[Audio]:
-            for mixture, *removed in in_step([_finite(path), *(blocks(self.out / name) for name in names)]):
-                yield mixture - np.sum(removed, axis=0, dtype=np.float32)
-
-        meter = StemMeter(info.sample_rate, info.channels)
-        suffix, bit_depth = self._format(max(float(np.abs(block).max(initial=0)) for block in cleaned()))
-        name = f"audio/{song_id}/{MIXTURE}.{suffix}"
-        shape = (info.num_frames, info.sample_rate, info.channels, bit_depth)
-        with encoding(self.out / name, *shape) as put:
-            for block in cleaned():
-                put(block)
-                meter.add(block)
-        self.mixed[song_id] = {"measures": _measures(meter, info.channels), "files": {"audio": name}}
 
     def link(self) -> None:
         """The audio that stays as it is, beside what was cleaned; what no song has any more is removed."""
@@ -406,7 +327,7 @@ class _Run(Run):
         self.hours["kept"] = self._hours()
         verdicts = Counter(found["verdict"] for found in self.done.values())
         inputs = [found["content_id"] for found in self.done.values()]
-        self.save(inputs, tables, separator=self.separator.name, verdicts=dict(verdicts))
+        self.save(inputs, tables, separator=self.separator.name, verdicts=dict(sorted(verdicts.items())))
 
     def _cleaned_table(self) -> pd.DataFrame:
         kept = set(self.songs)
@@ -453,124 +374,6 @@ class _Run(Run):
         return frame_of("clips", rows) if rows else empty_table("clips")
 
 
-@dataclass(frozen=True)
-class HeardStem:
-    """What is heard of a stem, step by step.
-
-    Attributes
-    ----------
-    voice, stem : np.ndarray [shape=(steps,)]
-        Energies of the separator's estimate and of the stem.
-    chances : dict of str to np.ndarray [shape=(steps,)]
-        Probability of a voice in the `stem`, and in the estimate, `voice`, as far as they were listened to.
-    step_frames, num_frames : int
-        Of a step, and in all.
-    peak : float
-        The highest of the stem and the estimate, of full scale.
-    """
-
-    voice: npt.NDArray[np.float64]
-    stem: npt.NDArray[np.float64]
-    chances: dict[str, npt.NDArray[np.float32]]
-    step_frames: int
-    num_frames: int
-    peak: float
-
-
-def hear_stem(
-    path: Path,
-    separator: Separator,
-    voices: Sequence[int],
-    spool: Spool,
-    witnesses: Sequence[str] = ("stem", "voice"),
-) -> HeardStem:
-    """Hear a stem once, by a separator and by the witness of voices.
-
-    Parameters
-    ----------
-    path : Path
-    separator : Separator
-        Of any rate and channels.
-    voices : sequence of int
-        Which of its sources are voices.
-    spool : Spool
-        Gets their sum, block by block.
-    witnesses : sequence of {'stem', 'voice'}
-        In what of it voices are listened for: in itself, in the estimate.
-
-    Returns
-    -------
-    HeardStem
-
-    Raises
-    ------
-    AudioError
-        The file cannot be read, or the separator gives NaN, or more or fewer frames.
-    """
-    info = probe(path)
-    step_frames = round(STEP_S * info.sample_rate)
-    ears = {
-        name: _Ear(info.sample_rate, info.channels, step_frames, listens=name in witnesses)
-        for name in ("stem", "voice")
-    }
-    fitted = Resampled(separator, info.sample_rate, info.channels)
-    heard, separated = forked(_finite(path), 2)
-    estimate = (block[voices].sum(axis=0) for block in fitted.stream(separated))
-    num_frames, peak = 0, 0.0
-    for stem, voice in in_step([heard, estimate]):
-        if not np.isfinite(voice).all():
-            raise AudioError(
-                f"{path}: {separator.name} gives NaN or infinity after frame {num_frames}; look at the audio "
-                "there, or at the weights"
-            )
-        ears["stem"].add(stem)
-        ears["voice"].add(voice)
-        spool.put(voice)
-        num_frames += stem.shape[1]
-        peak = max(peak, *(float(np.abs(block).max(initial=0)) for block in (stem, voice)))
-    return HeardStem(
-        ears["voice"].energies,
-        ears["stem"].energies,
-        {name: ears[name].probability() for name in witnesses},
-        step_frames,
-        num_frames,
-        peak,
-    )
-
-
-class _Ear:
-    """What is kept of audio that was heard once: its levels, and itself as the witness takes it."""
-
-    def __init__(self, sample_rate: int, channels: int, step_frames: int, *, listens: bool = True) -> None:
-        self._meter = LevelMeter(sample_rate, channels, step_frames)
-        self._resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32")
-        self._mono: list[Audio] = []
-        self._listens = listens
-        self._step_s = step_frames / sample_rate
-
-    def add(self, block: Audio) -> None:
-        self._meter.add(block)
-        if self._listens:
-            self._mono.append(self._resampler.resample_chunk(block.mean(axis=0)))
-
-    @property
-    def energies(self) -> npt.NDArray[np.float64]:
-        return self._meter.curve.energies
-
-    def probability(self) -> npt.NDArray[np.float32]:
-        """Of a voice, for each step of the levels; the witness's steps are as long but for rounding."""
-        steps = len(self.energies)
-        mono = np.concatenate([*self._mono, self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)])
-        chances = voice_probability(mono[np.newaxis], SAMPLE_RATE)
-        if not len(chances):
-            return np.zeros(steps, np.float32)
-        middles = ((np.arange(steps) + 0.5) * self._step_s / STEP_S).astype(int)
-        return np.asarray(chances[np.minimum(middles, len(chances) - 1)])
-
-
-_WITNESSES = {"stem": ("stem",), "voice": ("voice",), "either": ("stem", "voice"), "none": ()}
-
-
 def voices_of(separator: Separator, names: Sequence[str] | None) -> list[int]:
     """The numbers of a separator's sources that are voices.
 
@@ -600,20 +403,3 @@ def voices_of(separator: Separator, names: Sequence[str] | None) -> list[int]:
     if not found:
         raise RecipeError(f"{separator.name} gives {', '.join(sources)}, no voice by its name; name it in 'voices'")
     return found
-
-
-def _finite(path: Path) -> Iterator[Audio]:
-    for block in blocks(path):
-        if not np.isfinite(block).all():
-            raise AudioError(f"{path}: holds NaN or infinite samples; write the file again")
-        yield block
-
-
-def _measures(meter: StemMeter, channels: int) -> dict[str, float | None]:
-    """Columns of the stems table, whose RMS is a channel's mean."""
-    found = meter.measures
-    return {
-        "rms": plain(found.rms / math.sqrt(channels)),
-        "loudness_lufs": plain(found.loudness_lufs) if found.rms else None,
-        "active_fraction": plain(1 - found.silent_fraction),
-    }

@@ -49,6 +49,7 @@ from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import BuildError, RecipeError
 from manifests.files import replacing
 from manifests.lock import BuildLock
+from manifests.staging import address, as_addresses
 from manifests.tables import TableFormat, empty_table
 
 log = logging.getLogger(__name__)
@@ -176,9 +177,9 @@ def refuse_taken(out: Path, source: Path) -> None:
     record = read_record(path)
     if record.get("builder") != "curate":
         raise BuildError(f"{out}: holds a build of '{record.get('builder')}'; choose another --out folder")
-    if record.get("source") != str(source.resolve()):
+    if record.get("source") != address(source):
         raise BuildError(
-            f"{out}: was made of {record.get('source')}, and this is {source.resolve()}; choose another --out "
+            f"{out}: was made of {record.get('source')}, and this is {address(source)}; choose another --out "
             f"folder, or, if the corpus was moved, correct 'source' in {path}"
         )
 
@@ -216,7 +217,7 @@ class _Curation(Selection):
             self._write_recipe()
 
     def _write_recipe(self) -> None:
-        source = str(self.corpus.folder.resolve())
+        source = address(self.corpus.folder)
         text = json.dumps(
             {"builder": "curate", "recipe": self.settings, "source": source}, indent=2, sort_keys=True
         )
@@ -441,9 +442,9 @@ class _Curation(Selection):
         self.hours["kept"] = self.num_hours()
         inputs = self.corpus.stems["content_id"].dropna().tolist()
         record = self.corpus.folder / "run.json"
-        source = json.loads(record.read_text(encoding="utf-8")) if record.exists() else None
+        source = read_record(record) if record.exists() else None
         self._write_recipe()
-        self.save(inputs, tables, corpus=str(self.corpus.folder), source=source, **self.facts)
+        self.save(inputs, tables, corpus=as_addresses(str(self.corpus.folder)), source=source, **self.facts)
 
     def _columns(self, stems: pd.DataFrame) -> pd.DataFrame:
         """What an import has not measured: columns of the stems table, for its rows."""

@@ -1,4 +1,4 @@
-"""Engines: how a stage is run over many items.
+"""Engines: how a stage is run over many items, and the one of this machine; `builders.cluster` has that of many.
 
 A *stage* is a pure function from one item to one result. An engine runs it over a stream of `(key, item)`
 pairs and gives back one `Outcome` for each, whatever happens to the process that the stage runs in:
@@ -37,6 +37,9 @@ Each worker has a pebble pool of its own, holds one item at a time, and is throw
 first accident: so there is no doubt about which item was at fault. In a pool that is shared, a worker that
 dies between taking an item and saying so, or while it holds the pool's pipe, can stall the others, and a
 result that the driver has not read yet can take the blame for the crash that follows it.
+
+A `Bench` is one such worker, given its items by somebody else: an engine of many machines has benches on them, and
+so the same table of accidents.
 """
 
 from __future__ import annotations
@@ -123,8 +126,37 @@ class Outcome(Generic[Result]):
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What one worker of a stage takes of the machine that it runs on.
+
+    Attributes
+    ----------
+    cpus : int >= 1
+        CPUs that it keeps busy: stages compute with one thread.
+    gpus : float >= 0
+        GPUs that it holds. A part of one is shared with others.
+    memory_bytes : int >= 0
+        What it may come to hold, its interpreter and libraries included: what is planned with, not a limit.
+    folders : tuple of str
+        Absolute paths of folders that hold something and that it reads or writes.
+    """
+
+    cpus: int = 1
+    gpus: float = 0
+    memory_bytes: int = 500_000_000
+    folders: tuple[str, ...] = ()
+
+
+LITTLE = Needs()
+"""One CPU, and memory for what reads in blocks."""
+
+
+@dataclass(frozen=True)
 class LocalEngine:
     """Runs stages in worker processes on this machine.
+
+    A stage's `Needs` change nothing here: `jobs` says how many workers this machine has room for, and those that
+    need a GPU share it.
 
     Parameters
     ----------
@@ -157,7 +189,9 @@ class LocalEngine:
                 f"max_memory_bytes is {self.max_memory_bytes}; give bytes above 0, or None for no limit"
             )
 
-    def run(self, stage: Callable[[Item], Result], items: Iterable[tuple[str, Item]]) -> Iterator[Outcome[Result]]:
+    def run(
+        self, stage: Callable[[Item], Result], items: Iterable[tuple[str, Item]], needs: Needs = LITTLE
+    ) -> Iterator[Outcome[Result]]:
         """Run a stage over items.
 
         Closing the iterator, or an exception in the loop over it (Ctrl-C included), stops the workers at
@@ -169,6 +203,8 @@ class LocalEngine:
             A pure function from one item to one result.
         items : iterable of (str, Item)
             Keys and items, taken as they are needed.
+        needs : Needs
+            Of one worker; see above.
 
         Yields
         ------
@@ -224,6 +260,45 @@ class _Reply:
     kind: Literal["done", "rejected", "memory", "fatal"]
     payload: bytes = b""
     text: str = ""
+
+
+class Bench:
+    """One worker process of this machine, which gets its items one after another from somebody else.
+
+    What goes in and comes out is pickled already, so that who holds a bench need not know what it is.
+
+    Parameters
+    ----------
+    stage : bytes
+        The pickled stage.
+    engine : LocalEngine
+        Its limits count.
+    """
+
+    def __init__(self, stage: bytes, engine: LocalEngine) -> None:
+        self._crew: _Crew[bytes] = _Crew(replace(engine, jobs=1), stage, iter(()), unpickle=bytes)
+
+    def run(self, key: str, item: bytes) -> Outcome[bytes]:
+        """Run the stage on a pickled item. One that ends its process is run once more, in another.
+
+        Parameters
+        ----------
+        key : str
+        item : bytes
+
+        Returns
+        -------
+        Outcome
+            Whose result is pickled.
+
+        Raises
+        ------
+        Exception
+            As for `LocalEngine.run`.
+        """
+        self._crew.returned.append(_Task(key, item))
+        (outcome,) = self._crew.outcomes()
+        return outcome
 
 
 class _OneProcessContext(SpawnContext):
@@ -347,6 +422,7 @@ class _Crew(Generic[Result]):
     engine: LocalEngine
     stage: bytes
     items: Iterator[tuple[str, Any]]
+    unpickle: Callable[[bytes], Any] = pickle.loads
     workers: list[_Worker] = field(default_factory=list)
     returned: deque[_Task] = field(default_factory=deque)  # from workers that could not start
     suspects: deque[_Task] = field(default_factory=deque)  # crashed once, to be run alone
@@ -433,7 +509,7 @@ class _Crew(Generic[Result]):
         """Turn a reply into an outcome. None when there is none yet."""
         self.raise_if_fatal(reply, f"on item {task.key!r}")
         if reply.kind == "done":
-            return Outcome(task.key, pickle.loads(reply.payload), None)
+            return Outcome(task.key, self.unpickle(reply.payload), None)
         if reply.kind == "rejected":
             return Outcome(task.key, None, Failure("rejected", reply.text))
         return self.crash(task, reply.text)

@@ -27,6 +27,7 @@ from manifests.errors import AudioError, BuildError
 from manifests.imports import fma, folders, fsd50k, librispeech, loose, moisesdb, musdb18
 from manifests.imports.songs import FoundSong, NoSong, Options, content_ids, song_id_of, take_song
 from manifests.lock import BuildLock
+from manifests.staging import address
 from manifests.tables import TableFormat, frame_of
 
 TAKE_VERSION = 1
@@ -194,7 +195,9 @@ class _Run(Run):
         recipe = builder.recipe
         engine = builder.engine or LocalEngine(builder.jobs, recipe.max_item_s)
         claim = {} if builder.limit is None else {"limit": str(builder.limit)}
-        super().__init__(builder.out, "import", recipe, engine, builder.table_format, builder.progress, claim)
+        super().__init__(
+            builder.out, "import", recipe, engine, builder.table_format, builder.progress, claim, reads=(folder,)
+        )
         self.folder = folder
         self.rejects += [Reject(None, song.path, "find", song.reason, song.detail) for song in left_out]
         # MoisesDB's mixture is the sum of its stems by definition, and its tracks differ in length
@@ -301,7 +304,7 @@ def require_apart(folder: Path, out: Path) -> None:
     BuildError
         When one of the two lies in the other.
     """
-    source, build = folder.resolve(), out.resolve()
+    source, build = Path(address(folder)), Path(address(out))
     if build.is_relative_to(source):
         raise BuildError(f"{out}: lies in {folder}, which is imported; choose an --out folder outside of it")
     if source.is_relative_to(build):

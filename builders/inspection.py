@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import soxr
 
+from builders.engine import Needs
 from builders.scan import FoundFile, refuse_changed
 from builders.stage import Arrays, Product, plain
 from curation.activity import LevelCurve, LevelMeter
@@ -31,6 +32,8 @@ from manifests.errors import AudioError, RecipeError
 Witness: TypeAlias = Callable[[Audio, int], npt.NDArray[Any]]
 
 INSPECT_VERSION = 2
+INSPECT_NEEDS = Needs(memory_bytes=800_000_000)
+"""Four stems and their mixture, of 5 minutes."""
 
 LEVEL_STEP_S = 0.1
 """Step of the energy curves that clips are measured from."""

@@ -74,7 +74,7 @@ class JoinSettings:
     against : {'everything', 'labelled'}
         Whether any two tracks are compared, or labelled instrumentals with the rest.
     min_votes : int >= 1
-        Moments, 2 s apart or more, at which two tracks agree at one offset.
+        Moments, half a second apart or more, at which two tracks agree at one offset.
     sample_one_in : int >= 1
         Look at one key in this many.
     crowd : int >= 1
@@ -84,10 +84,10 @@ class JoinSettings:
     """
 
     against: Against = "everything"
-    min_votes: int = 3
+    min_votes: int = 2
     sample_one_in: int = 1
     crowd: int = 1000
-    max_bit_error_rate: float = 0.43
+    max_bit_error_rate: float = 0.4
 
 
 @dataclass(frozen=True)

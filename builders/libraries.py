@@ -30,6 +30,7 @@ from builders.recipe import (
     MixtureRecipe,
 )
 from builders.run import Progress, silent
+from builders.stage import Engine
 from manifests.corpus import MIXTURE, Corpus
 from manifests.errors import AudioError, RecipeError, StemloomError, did_you_mean
 from manifests.recipes import find_recipe, load_recipe, recipe_names
@@ -94,12 +95,15 @@ class LibrariesBuilder:
     load : callable, optional
         From the recipe's `separator` to one; `separators.loading.load_separator` by default.
     jobs : int >= 0
-        Worker processes of imports and mixtures; 0 works in this process.
+        Worker processes of imports and mixtures with the default engines; 0 works in this process.
     table_format : {'parquet', 'jsonl'}
     limit : int >= 1, optional
         To try a recipe: so many songs of each split and stem of a library, and at most so many mixtures of each
         split. A trial has a folder of its own.
     progress : callable, optional
+    engine_of : callable, optional
+        From the seconds that one item may take (None: no limit) to what runs the stages of a part: by default what
+        each part's builder has by default.
 
     Examples
     --------
@@ -115,6 +119,7 @@ class LibrariesBuilder:
     table_format: TableFormat = "parquet"
     limit: int | None = None
     progress: Progress = silent
+    engine_of: Callable[[float | None], Engine] | None = None
 
     def plan(self) -> dict[str, Library]:
         """Look at everything that `build` needs, and write nothing.
@@ -180,6 +185,7 @@ class LibrariesBuilder:
                 imported[name] = ImportBuilder(
                     self.out / "libraries" / name,
                     library.recipe,
+                    engine=self._engine(library.recipe.max_item_s),
                     jobs=self.jobs,
                     table_format=self.table_format,
                     limit=self.limit,
@@ -190,8 +196,9 @@ class LibrariesBuilder:
             if settings is not None and separator is not None:
                 out, progress = self.out / "cleaned" / name, self._progress_of(name)
                 with _named(f"cleaned '{name}'"):
-                    builder = CleanBuilder(out, separator, settings, self.table_format, progress=progress)
-                    cleaned[name] = builder.build(corpus.folder)
+                    cleaned[name] = CleanBuilder(
+                        out, separator, settings, self.table_format, progress=progress, engine=self._engine(None)
+                    ).build(corpus.folder)
         folders = [corpus.folder for corpus in {**imported, **cleaned}.values()]
         for name, mixed in self.recipe.mixtures.items():
             with _named(f"mixtures '{name}'"):
@@ -200,6 +207,7 @@ class LibrariesBuilder:
                     "cinematic",
                     self._mix(mixed),
                     _limited(mixed, self.limit),
+                    engine=self._engine(mixed.max_item_s),
                     jobs=self.jobs,
                     table_format=self.table_format,
                     progress=self._progress_of(name),
@@ -220,6 +228,9 @@ class LibrariesBuilder:
         songs = first_songs(found, self.limit)
         kinds = Counter((stem, song.split) for song in songs for stem in song.stems if stem != MIXTURE)
         return Library(folder, recipe, kinds, len(left_out))
+
+    def _engine(self, timeout_s: float | None) -> Engine | None:
+        return None if self.engine_of is None else self.engine_of(timeout_s)
 
     def _separator(self, what: str) -> Separator:
         if self.load is not None:

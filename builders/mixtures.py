@@ -24,7 +24,7 @@ from augment.plan import Event, MixturePlan, mixture_id_of
 from augment.pool import Pool, make_pool, root_name
 from augment.recipe import MixRecipe, load_mix
 from augment.render import Mixture
-from builders.engine import LocalEngine
+from builders.engine import LocalEngine, Needs
 from builders.mixture_facts import realised
 from builders.recipe import MixedRecipe, MixtureRecipe
 from builders.run import Progress, Run, refuse_foreign, remove_stale, silent
@@ -38,9 +38,12 @@ from manifests.errors import AudioError, RecipeError
 from manifests.exports.mixing import CEILING
 from manifests.lock import BuildLock
 from manifests.loudness import SILENCE_LUFS, loudness_lufs
+from manifests.staging import address
 from manifests.tables import TableFormat, empty_table, frame_of
 
 RENDER_VERSION = 1
+RENDER_NEEDS = Needs(memory_bytes=800_000_000)
+"""A minute of three targets."""
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +147,10 @@ class _Run(Run):
             **builder.recipe.model_dump(), mix=mix.model_dump(mode="json"), corpora=self.identities
         )
         engine = builder.engine or LocalEngine(builder.jobs, builder.recipe.max_item_s)
-        super().__init__(builder.out, builder.kind, resolved, engine, builder.table_format, builder.progress)
+        reads = [folder for corpus in corpora.values() for folder in (corpus.folder, *corpus.roots.values())]
+        super().__init__(
+            builder.out, builder.kind, resolved, engine, builder.table_format, builder.progress, reads=reads
+        )
         splits = sorted({split for corpus in corpora.values() for split in corpus.stems["split"].dropna()})
         if self.recipe.splits is None and len(splits) > 1:
             log.warning(
@@ -167,7 +173,7 @@ class _Run(Run):
             facts=_facts_of(self.corpora),
             out=self.out,
         )
-        stage: Stage[_Item] = Stage("render", RENDER_VERSION, function, self.settings)
+        stage: Stage[_Item] = Stage("render", RENDER_VERSION, function, self.settings, RENDER_NEEDS)
         works = [
             Work(mixture_id, _Item(split, epoch, index, mixture_id), (mixture_id, split))
             for epoch, (split, num) in enumerate(self.nums.items())
@@ -206,7 +212,7 @@ class _Run(Run):
         self.save(
             list(self.identities.values()),
             {"mixtures": mixtures, "stems": frame_of("stems", self.stems)},
-            corpora={name: str(corpus.folder.resolve()) for name, corpus in self.corpora.items()},
+            corpora={name: address(corpus.folder) for name, corpus in self.corpora.items()},
             left_out={split: pool.left_out for split, pool in self.pools.items()},
             replaced=self.replaced,
             realised=realised(self.mix, mixtures),

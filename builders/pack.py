@@ -36,7 +36,7 @@ from builders.run import (
     refuse_limit,
     silent,
 )
-from builders.scan import Reject
+from builders.scan import FoundFile, Reject
 from builders.stage import Engine, Product, Stage, Work
 from manifests.audio import Audio, blocks, content_id, read
 from manifests.audited import stems_as_built
@@ -192,7 +192,7 @@ class PackBuilder:
 class PackItem:
     """A stem, what its row says of the file, and where its samples go."""
 
-    path: str
+    file: FoundFile
     content_id: str | None
     sample_rate: int
     channels: int
@@ -221,7 +221,7 @@ def pack_stem(item: PackItem, packed: str) -> Product:
     BuildError
         If the disk refuses.
     """
-    path = Path(item.path)
+    path = item.file.location
     first, rate = read(path, 0, 1)
     for name, found, said in (("sample_rate", rate, item.sample_rate), ("channels", len(first), item.channels)):
         if found != said:
@@ -267,7 +267,8 @@ class _Run(Run):
         recipe = builder.recipe
         refuse_limit(builder.limit)
         engine = builder.engine or LocalEngine(builder.jobs, recipe.max_item_s)
-        super().__init__(folder / PACKED, "pack", recipe, engine, progress=builder.progress)
+        reads = (folder, *builder.roots.values())
+        super().__init__(folder / PACKED, "pack", recipe, engine, progress=builder.progress, reads=reads)
         self.corpus = Corpus.open(folder, builder.roots)
         # before it is read: what changes from here on makes the store out of date
         self.stems_table = content_id(_stems_path(folder))
@@ -286,9 +287,9 @@ class _Run(Run):
         """Rows with their files, without what would need a decision about which channel goes where."""
         rows = []
         for row in _records(stems):
-            source = self.corpus.path_of(row)
+            self.corpus.folder_of(row)  # paths that lead out of their root end the packing here
             if channels in (None, 1, row["channels"]) or row["channels"] == 1:
-                rows.append({**row, "source": source})
+                rows.append(row)
                 continue
             detail = f"{row['channels']} channels cannot become {channels}; pack with channels 1, or leave that out"
             self.rejects.append(Reject(row["content_id"], _name(row), "layout", "channels", detail))
@@ -299,7 +300,7 @@ class _Run(Run):
         for number, row in enumerate(self.rows, 1):
             is_computed = recipe.sample_rate not in (None, row["sample_rate"])
             is_computed |= recipe.channels == 1 and row["channels"] > 1
-            if is_computed or not _is_exact_in_int16(row["source"]):
+            if is_computed or not _is_exact_in_int16(self.corpus.path_of(row)):
                 return "float32"
             self.progress("formats", number, len(self.rows), 0)
         return "int16"
@@ -364,7 +365,7 @@ class _Run(Run):
             names = ("shard", "offset_bytes", "num_frames", "channels", "sample_format")
             region = Region(**{name: place[name] for name in names})
             item = PackItem(
-                str(row["source"]),
+                FoundFile(str(self.corpus.folder_of(row)), str(row["path"])),
                 row["content_id"],
                 row["sample_rate"],
                 row["channels"],

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from builders.engine import Needs
 from builders.scan import FoundFile, read_found
 from builders.stage import Product, plain
 from curation.alignment import Alignment, align, matched_gain, render
@@ -15,6 +16,8 @@ from curation.evidence import Evidence, confidence, decide, exchanged, weigh
 from manifests.audio import Audio
 
 ALIGN_VERSION = 5
+ALIGN_NEEDS = Needs(memory_bytes=1_200_000_000)
+"""Two releases of 5 minutes."""
 
 
 @dataclass(frozen=True)

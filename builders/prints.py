@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import mmap
+import shutil
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ RECORD = np.dtype([("id", f"S{ID_LENGTH}"), ("end", "<u8"), ("labelled", "?")])
 
 _ITEM_BYTES = 4
 _FIX = "delete the folder, and what is in it is made again"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -209,3 +213,25 @@ class MappedPrints:
         mapped = getattr(self._items, "_mmap", None)
         if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def opened_store(folder: Path) -> PrintStore:
+    """A store of what can be made again: one that is torn is removed.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    PrintStore
+        Empty where there was none that is whole.
+    """
+    try:
+        store = PrintStore(folder)
+        store.verify()
+    except BuildError as error:
+        log.warning("%s; that is done now", error)
+        shutil.rmtree(folder)
+        return PrintStore(folder)
+    return store

@@ -55,8 +55,16 @@ class CatalogRecipe(BaseModel):
     max_bit_error_rate: Annotated[float, Field(gt=0, le=0.5)] = 0.4
     """Fingerprints that differ more are not looked at further; unrelated songs are above 0.43."""
 
-    min_votes: Annotated[int, Field(ge=2)] = 3
-    """Equal sub-fingerprints at one offset that make two tracks candidates without any metadata."""
+    min_votes: Annotated[int, Field(ge=2)] = 2
+    """Moments, half a second apart or more, that sound alike at one offset and make two tracks candidates without
+    any metadata."""
+
+    against: Literal["everything", "labelled"] = "everything"
+    """Whether the sound of any two tracks is compared, or that of labelled instrumentals with the rest: for
+    catalogues of many hundred thousand tracks. Tags and file names are compared in any case."""
+
+    sample_one_in: Annotated[int, Field(ge=1)] = 1
+    """Compare by sound one moment in this many: less work, and fewer pairs found."""
 
     min_segment_s: Annotated[float, Field(gt=0)] = 6.0
     """Shorter common stretches of an edited pair are left out."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import platform
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from pydantic import BaseModel
 from builders.cache import ResultCache
 from builders.scan import Reject
 from builders.stage import Done, Engine, Stage, Work, run_stage
+from builders.versions import versions
 from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import BuildError, RecipeError
 from manifests.exports.placing import take_file
 from manifests.files import TEMPORARY_PREFIX, replacing
-from manifests.installed import installed_version
+from manifests.staging import address, as_addresses, url_of
 from manifests.tables import TableFormat, frame_of, write_table
 from separators.separator import Separator
 
@@ -57,6 +58,8 @@ class Run:
         What besides the recipe decides what the run makes, such as its source.
     separator : Separator, optional
         That decides it too. Another one is refused in the folder; another name of the same one passes.
+    reads : collection of Path
+        Folders with what the stages read: every machine that runs them must see these, and `out`.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Run:
         progress: Progress = silent,
         claim: Mapping[str, str] | None = None,
         separator: Separator | None = None,
+        reads: Collection[Path] = (),
     ) -> None:
         self.out = out
         self.builder = builder
@@ -78,6 +82,9 @@ class Run:
         self.progress = progress
         self.claim = dict(claim or {})
         self._separator = separator
+        # what stands for a bucket is brought by each machine for itself
+        seen = (out, *(folder for folder in reads if url_of(folder) is None))
+        self._folders = tuple(str(folder.resolve()) for folder in seen)
         self.cache = ResultCache(out / ".cache")
         self.rejects: list[Reject] = []
         self.counts: dict[str, dict[str, int]] = {}
@@ -159,6 +166,8 @@ class Run:
         cached: bool = True,
         counted: bool = True,
         is_whole: Callable[[dict[str, Any]], bool] = lambda value: True,
+        with_arrays: bool = True,
+        known: int = 0,
     ) -> Iterable[Done]:
         """Run a stage, count, show progress, and turn failures into rejects.
 
@@ -174,6 +183,10 @@ class Run:
             Whether the run's counts and times have the stage: not where a caller counts by other items.
         is_whole : callable, optional
             As for `run_stage`.
+        with_arrays : bool
+            As for `run_stage`.
+        known : int
+            Items that need not be run because they have not changed: they are counted with the others.
 
         Yields
         ------
@@ -183,24 +196,28 @@ class Run:
         start = time.monotonic()
         failed = 0
         ids = {work.name: work.content_ids[0] if work.content_ids else None for work in works}
+        stage = replace(stage, needs=replace(stage.needs, folders=self._folders))
         outcomes = (
-            run_stage(stage, works, self.engine, self.cache, is_whole)
+            run_stage(stage, works, self.engine, self.cache, is_whole, with_arrays)
             if cached
             else _uncached(stage, works, self.engine)
         )
-        self.progress(stage.name, 0, len(works), 0)
-        for number, done in enumerate(outcomes, 1):
+        total = known + len(works)
+        self.progress(stage.name, known, total, 0)
+        for number, done in enumerate(outcomes, known + 1):
             if done.failure is not None:
+                done = replace(done, failure=replace(done.failure, detail=as_addresses(done.failure.detail)))
+                assert done.failure is not None
                 failed += 1
                 if reject_stage is not None:
                     reason = FAILURES[done.failure.kind]
                     self.rejects.append(
                         Reject(ids[done.name], done.name, reject_stage, reason, done.failure.detail)
                     )
-            self.progress(stage.name, number, len(works), failed)
+            self.progress(stage.name, number, total, failed)
             yield done
         if counted:
-            self.counts[stage.name] = {"in": len(works), "kept": len(works) - failed, "rejected": failed}
+            self.counts[stage.name] = {"in": total, "kept": total - failed, "rejected": failed}
             self.wall_s[stage.name] = time.monotonic() - start
 
     def rejected_table(self) -> pd.DataFrame:
@@ -224,7 +241,7 @@ class Run:
             "builder": self.builder,
             "recipe": self.settings,
             **facts,
-            "versions": _versions(),
+            "versions": versions(),
             "inputs": sorted(inputs),
             "counts": self.counts,
             "rejected": self._rejected_counts(),
@@ -288,7 +305,7 @@ def refuse_nested(out: Path, source: Path) -> None:
     ------
     BuildError
     """
-    inner, outer = out.resolve(), source.resolve()
+    inner, outer = Path(address(out)), Path(address(source))
     if inner == outer or inner in outer.parents or outer in inner.parents:
         raise BuildError(f"{out}: lies in {source}, or that in it; choose a folder beside the corpus")
 
@@ -394,7 +411,7 @@ def remove_stale(out: Path, ours: Iterable[str], kept: Collection[str]) -> None:
 
 
 def _uncached(stage: Stage[Any], works: Sequence[Work[Any]], engine: Engine) -> Iterable[Done]:
-    for outcome in engine.run(stage.function, iter([(work.name, work.item) for work in works])):
+    for outcome in engine.run(stage.function, iter([(work.name, work.item) for work in works]), stage.needs):
         yield Done(outcome.key, outcome.result, outcome.error)
 
 
@@ -423,9 +440,3 @@ def _first_unequal(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, Any, 
             inner, was, this = _first_unequal(was, this)
             return f"{name}.{inner}", was, this
     return "", None, None
-
-
-def _versions() -> dict[str, str]:
-    names = ("stemloom", "numpy", "scipy", "librosa", "soundfile", "soxr", "pandas")
-    versions = {name: installed_version(name) or "not installed" for name in names}
-    return {"python": platform.python_version(), **versions}

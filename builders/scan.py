@@ -24,6 +24,8 @@ from manifests.audio import AUDIO_SUFFIXES, Audio, blocks, content_id, probe, re
 from manifests.errors import AudioError
 from manifests.loudness import LoudnessMeter
 from manifests.paths import is_portable
+from manifests.staging import located, url_of
+from manifests.stores import Store
 
 ROOT = "catalog"
 """The name of the catalogue's folder in tables."""
@@ -66,13 +68,13 @@ class FoundFile:
 
     @property
     def location(self) -> Path:
-        """Where the file is."""
-        return Path(self.folder, *PurePosixPath(self.path).parts)
+        """Where the file is, staged if it is in a bucket."""
+        return located(Path(self.folder), self.path)
 
 
 def require_folder(folder: Path) -> None:
     """Raise `AudioError` unless the catalogue is there."""
-    if not folder.is_dir():
+    if url_of(folder) is None and not folder.is_dir():
         raise AudioError(f"{folder}: is no folder; give the folder that holds the music files")
 
 
@@ -97,11 +99,14 @@ def walk_folder(folder: Path) -> tuple[list[str], list[Reject]]:
     ------
     AudioError
         If the folder does not exist or is no folder.
+    BuildError
+        If it is in a bucket, and its store cannot be read.
     """
     require_folder(folder)
     paths: list[str] = []
     rejects: list[Reject] = []
-    for path, problem in _walk(folder):
+    url = url_of(folder)
+    for path, problem in _walk(folder) if url is None else _objects(Store(url)):
         if problem is not None:
             rejects.append(Reject(None, path, "scan", *problem))
         elif Path(path).suffix.lower() in AUDIO_SUFFIXES:
@@ -150,6 +155,18 @@ def _walk(folder: Path) -> Iterator[tuple[str, tuple[str, str] | None]]:
                 # a link to itself, or one through a folder that may not be entered
                 problem = ("not a file", f"the link cannot be followed ({error.strerror}); remove it")
             yield path, problem
+
+
+def _objects(store: Store) -> Iterator[tuple[str, tuple[str, str] | None]]:
+    """The objects of a folder in a bucket, as `_walk` tells of files."""
+    objects = store.listed()
+    if not objects:
+        raise AudioError(f"{store.url}: holds no objects; give the folder that holds the music files")
+    for path in objects:
+        problem = _name_problem(path, path)
+        if problem is None and (len(path.split("/")) != len(PurePosixPath(path).parts) or "/./" in f"/{path}/"):
+            problem = ("file name", "the name has an empty part, which no folder can have; rename the object")
+        yield path, problem
 
 
 def _name_problem(name: str, path: str) -> tuple[str, str] | None:

@@ -22,7 +22,7 @@ import pandas as pd
 
 from builders.audit.standing import Standing, standing
 from builders.audit.verdicts import read_verdicts
-from builders.inspection import INSPECT_VERSION, Inspection, InspectItem, inspect_song, load_witness
+from builders.inspection import INSPECT_NEEDS, INSPECT_VERSION, Inspection, InspectItem, inspect_song, load_witness
 from builders.recipe import CurateRecipe
 from builders.run import FAILURES, Progress, Run
 from builders.scan import HASH, SURVEY, FoundFile, Reject, walk_folder
@@ -94,7 +94,8 @@ class Selection(Run):
         progress: Progress,
         limit: int | None,
     ) -> None:
-        super().__init__(out, "curate", recipe, engine, table_format, progress)
+        reads = (corpus.folder, *corpus.roots.values(), *map(Path, recipe.unseen))
+        super().__init__(out, "curate", recipe, engine, table_format, progress, reads=reads)
         self.recipe = recipe
         self.corpus = corpus
         # settings that are wrong are told before hours of work
@@ -172,7 +173,8 @@ class Selection(Run):
 
     def _inspection(self) -> Stage[InspectItem]:
         witness = self.recipe.witness
-        return Stage("inspect", INSPECT_VERSION, partial(inspect_song, witness=witness), {"witness": witness})
+        function = partial(inspect_song, witness=witness)
+        return Stage("inspect", INSPECT_VERSION, function, {"witness": witness}, INSPECT_NEEDS)
 
     def _items(self) -> dict[str, InspectItem]:
         """Songs whose files are there as their rows say, by the bytes themselves."""
@@ -183,8 +185,7 @@ class Selection(Run):
         }
         files = {}
         for name, (_, _, row) in rows.items():
-            path = self.corpus.path_of(row)
-            files[name] = FoundFile(str(path.parent), path.name)
+            files[name] = FoundFile(str(self.corpus.folder_of(row)), str(row["path"]))
         works = [Work(name, file, ()) for name, file in files.items()]
         wrong: dict[str, tuple[str, str]] = {}
         for done in self.stage(HASH, works, reject_stage=None, cached=False, counted=False):

@@ -26,7 +26,6 @@ import logging
 import math
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +38,7 @@ from builders.engine import LocalEngine
 from builders.recipe import SeparationRecipe
 from builders.run import Progress, Run, refuse_foreign, silent
 from builders.scan import Reject, walk_folder
+from builders.stage import Engine, Product, Stage, Work, model_needs
 from manifests.audio import blocks, content_id, probe
 from manifests.encoding import encoding
 from manifests.errors import AudioError, BuildError, RecipeError
@@ -134,6 +134,7 @@ def separate_files(
     *,
     limit: int | None = None,
     progress: Progress = silent,
+    engine: Engine | None = None,
 ) -> Separated:
     """Separate files.
 
@@ -151,6 +152,9 @@ def separate_files(
         Only the first files, sorted by path.
     progress : callable, optional
         Called with `separate`, files done, files in all, files rejected.
+    engine : Engine, optional
+        `LocalEngine(0)` by default: one file after another in this process, since a separator may need all of the
+        machine. Workers of another engine have a separator each, which must pickle.
 
     Returns
     -------
@@ -172,7 +176,7 @@ def separate_files(
     ...     Path("songs"), load_separator("baseline:centre"), Path("separated")
     ... )  # doctest: +SKIP
     """
-    run = _Run(inputs, separator, out, recipe or SeparationRecipe(), limit, progress)
+    run = _Run(inputs, separator, out, recipe or SeparationRecipe(), limit, progress, engine)
     refuse_foreign(out, "separation")
     with BuildLock(out):
         run.claim_folder()
@@ -208,7 +212,7 @@ def plan_separation(
     """
     run = _Run(inputs, separator, out, recipe or SeparationRecipe(), limit, silent)
     refuse_foreign(out, "separation")
-    is_done = {item.name: run.done(item) is not None for item in run.items}
+    is_done = {item.name: run.work.record(item) is not None for item in run.items}
     done, to_do = (tuple(name for name, found in is_done.items() if found == wanted) for wanted in (True, False))
     return SeparationPlan(done, to_do, len(run.rejects))
 
@@ -222,80 +226,39 @@ class _Item:
     folder: Path
 
 
-class _Run(Run):
-    def __init__(
-        self,
-        inputs: Path | Sequence[Path],
-        separator: Separator,
-        out: Path,
-        recipe: SeparationRecipe,
-        limit: int | None,
-        progress: Progress,
-    ) -> None:
-        if limit is not None and limit < 1:
-            raise RecipeError(f"limit is {limit}; give the number of files, at least 1, or None for all")
-        _require_file_names(separator)
-        super().__init__(out, "separate", recipe, LocalEngine(1), progress=progress, separator=separator)
-        self.separator, self.recipe = separator, recipe
-        found, self.rejects = _found(inputs, out)
-        self.items = [
-            _Item(path, name, out.joinpath(*folder.split("/")))
-            for (name, path), folder in zip(found.items(), _folders(list(found)), strict=True)
-        ][:limit]
-        self.read: list[str] = []
+@dataclasses.dataclass(frozen=True)
+class _FileSeparator:
+    """Separates files, but for those that are done. A stage."""
 
-    def remove_temporary_files(self) -> None:
-        for path in self.out.rglob(f"{TEMPORARY_PREFIX}*"):
-            path.unlink(missing_ok=True)
+    separator: Separator
+    recipe: SeparationRecipe
+    out: Path
 
-    def separate(self) -> list[SeparatedFile]:
-        files: list[SeparatedFile] = []
-        start, failed = time.monotonic(), 0
-        self._warn()
-        self.progress("separate", 0, len(self.items), 0)
-        for number, item in enumerate(self.items, 1):
-            content = None
-            try:
-                content = content_id(item.path)
-                self.read.append(content)
-                record = self.done(item, content)
-                if is_new := record is None:
-                    record = self._separated(item, content)
-                files.append(_separated_file(item, record, is_new))
-            # What is wrong with a file; a disk that refuses is wrong with all of them, and passes.
-            except (AudioError, RecipeError) as error:
-                failed += 1
-                self.rejects.append(Reject(content, item.name, "separate", "not separated", str(error)))
-                log.warning("%s: not separated: %s", item.name, error)
-            self.progress("separate", number, len(self.items), failed)
-        self.counts["separate"] = {"in": len(self.items), "kept": len(files), "rejected": failed}
-        self.wall_s["separate"] = time.monotonic() - start
-        return files
+    def __call__(self, item: _Item) -> Product:
+        """The file's ``content_id`` and ``record``, and whether that ``is_new``."""
+        content = content_id(item.path)
+        before = self.record(item, content)
+        try:
+            record = before or self._separated(item, content)
+        except RecipeError as error:  # the separator does not take this file, and may take others
+            raise AudioError(str(error)) from error
+        return Product({"content_id": content, "record": record, "is_new": before is None})
 
-    def _warn(self) -> None:
-        """Say what is left out by its name: what is no audio in one line, since an album's covers are many."""
-        others = [reject.path for reject in self.rejects if reject.reason == "not audio"]
-        for reject in self.rejects:
-            if reject.reason != "not audio":
-                log.warning("%s: not separated: %s", reject.path, reject.detail)
-        if others:
-            more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
-            log.warning("no audio by their names: %s%s", ", ".join(others[:_NAMED]), more)
-
-    def done(self, item: _Item, content: str | None = None) -> dict[str, Any] | None:
+    def record(self, item: _Item, content: str | None = None) -> dict[str, Any] | None:
         """The record of a file that needs nothing more, or None."""
         try:
             record = json.loads((item.folder / RECORD).read_text(encoding="utf-8"))
             sizes = {name: (item.folder / name).stat().st_size for name in record["files"].values()}
-            if record["sizes"] == sizes and record["work"] == self._work(content or content_id(item.path)):
+            if record["sizes"] == sizes and record["work"] == self._facts(content or content_id(item.path)):
                 return dict(record)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, AudioError):
             pass
         return None
 
-    def _work(self, content: str) -> dict[str, Any]:
+    def _facts(self, content: str) -> dict[str, Any]:
         separator = {"separator_identity": self.separator.identity, "sources": list(self.separator.sources)}
-        return {"version": SEPARATION_VERSION, "content_id": content, **separator, **self.settings}
+        settings = self.recipe.model_dump(mode="json")
+        return {"version": SEPARATION_VERSION, "content_id": content, **separator, **settings}
 
     def _separated(self, item: _Item, content: str) -> dict[str, Any]:
         names = {source: f"{source}.{self.recipe.audio_format}" for source in self.separator.sources}
@@ -317,7 +280,7 @@ class _Run(Run):
                 peaks = np.maximum(peaks, levels)
                 num_frames += block.shape[2]
                 spool.put(block)
-            gain = self._gain(item, dict(zip(names, peaks.tolist(), strict=True)))
+            gain = self._gain(float(peaks.max()))
             with contextlib.ExitStack() as stack:
                 puts = [
                     stack.enter_context(
@@ -330,11 +293,10 @@ class _Run(Run):
                 for block in spool.blocks():
                     for put, part in zip(puts, block, strict=True):
                         put(part * np.float32(gain))
-        self.hours["separated"] = self.hours.get("separated", 0.0) + num_frames / info.sample_rate / 3600
         record = {
             "mixture": item.name,
             "separator": self.separator.name,
-            "work": self._work(content),
+            "work": self._facts(content),
             "files": names,
             "sizes": {name: (item.folder / name).stat().st_size for name in names.values()},
             "num_frames": num_frames,
@@ -352,20 +314,79 @@ class _Run(Run):
             file.write(text.encode("utf-8", "backslashreplace"))
         return record
 
-    def _gain(self, item: _Item, peaks: dict[str, float]) -> float:
-        loudest = max(peaks, key=lambda source: peaks[source])
-        if self.recipe.bit_depth == 32 or peaks[loudest] <= 1:
-            return 1.0
-        gain = CEILING / peaks[loudest]
-        log.warning(
-            "%s: '%s' peaks at %+.2f dB of full scale; all sources of it are written with %.2f dB of gain "
-            "(bit_depth 32 needs none)",
-            item.name,
-            loudest,
-            20 * math.log10(peaks[loudest]),
-            20 * math.log10(gain),
+    def _gain(self, peak: float) -> float:
+        return 1.0 if self.recipe.bit_depth == 32 or peak <= 1 else CEILING / peak
+
+
+class _Run(Run):
+    def __init__(
+        self,
+        inputs: Path | Sequence[Path],
+        separator: Separator,
+        out: Path,
+        recipe: SeparationRecipe,
+        limit: int | None,
+        progress: Progress,
+        engine: Engine | None = None,
+    ) -> None:
+        if limit is not None and limit < 1:
+            raise RecipeError(f"limit is {limit}; give the number of files, at least 1, or None for all")
+        _require_file_names(separator)
+        found, rejects = _found(inputs, out)
+        reads = [Path(os.path.commonpath([path.parent for path in found.values()]))] if found else []
+        engine = engine or LocalEngine(0)
+        super().__init__(out, "separate", recipe, engine, progress=progress, separator=separator, reads=reads)
+        self.separator, self.rejects = separator, rejects
+        self.work = _FileSeparator(separator, recipe, out)
+        self.items = [
+            _Item(path, name, out.joinpath(*folder.split("/")))
+            for (name, path), folder in zip(found.items(), _folders(list(found)), strict=True)
+        ][:limit]
+        self.read: list[str] = []
+
+    def remove_temporary_files(self) -> None:
+        for path in self.out.rglob(f"{TEMPORARY_PREFIX}*"):
+            path.unlink(missing_ok=True)
+
+    def separate(self) -> list[SeparatedFile]:
+        items = {item.name: item for item in self.items}
+        files: dict[str, SeparatedFile] = {}
+        self._warn()
+        works = [Work(name, item, ()) for name, item in items.items()]
+        stage: Stage[_Item] = Stage(
+            "separate", SEPARATION_VERSION, self.work, self.settings, model_needs(self.separator)
         )
-        return gain
+        for done in self.stage(stage, works, reject_stage=None, cached=False):
+            content = None
+            if done.product is not None:
+                value = done.product.value
+                content = value["content_id"]
+                files[done.name] = _separated_file(items[done.name], value["record"], value["is_new"])
+                if value["is_new"]:
+                    _warn_of_gain(done.name, value["record"])
+            elif done.failure is not None:
+                with contextlib.suppress(AudioError):
+                    content = content_id(items[done.name].path)
+                reject = Reject(content, done.name, "separate", "not separated", done.failure.detail)
+                self.rejects.append(reject)
+                log.warning("%s: not separated: %s", done.name, reject.detail)
+            self.read += [] if content is None else [content]
+        new = [file for file in files.values() if file.is_new]
+        if new:
+            self.hours["separated"] = math.fsum(file.num_frames / file.sample_rate / 3600 for file in new)
+        failed = len(items) - len(files)
+        self.counts["separate"] = {"in": len(items), "kept": len(files), "rejected": failed}
+        return [files[name] for name in items if name in files]
+
+    def _warn(self) -> None:
+        """Say what is left out by its name: what is no audio in one line, since an album's covers are many."""
+        others = [reject.path for reject in self.rejects if reject.reason == "not audio"]
+        for reject in self.rejects:
+            if reject.reason != "not audio":
+                log.warning("%s: not separated: %s", reject.path, reject.detail)
+        if others:
+            more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+            log.warning("no audio by their names: %s%s", ", ".join(others[:_NAMED]), more)
 
     def write(self, files: Sequence[SeparatedFile]) -> None:
         self.save(
@@ -375,6 +396,20 @@ class _Run(Run):
             separated=sum(file.is_new for file in files),
             done_before=sum(not file.is_new for file in files),
             with_gain=sum(file.gain_db < 0 for file in files),
+        )
+
+
+def _warn_of_gain(name: str, record: dict[str, Any]) -> None:
+    if record["gain_db"] < 0:
+        peaks = record["peaks_db"]
+        loudest = max(peaks, key=lambda source: float(peaks[source]))
+        log.warning(
+            "%s: '%s' peaks at %+.2f dB of full scale; all sources of it are written with %.2f dB of gain "
+            "(bit_depth 32 needs none)",
+            name,
+            loudest,
+            peaks[loudest],
+            record["gain_db"],
         )
 
 

@@ -7,7 +7,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -15,16 +15,22 @@ import numpy as np
 import numpy.typing as npt
 
 from builders.cache import JsonValue, ResultCache, cache_key
-from builders.engine import Failure, Outcome
+from builders.engine import LITTLE, Failure, Needs, Outcome
 
 Item = TypeVar("Item")
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class Engine(Protocol):
-    """What runs a stage's function: `builders.engine.LocalEngine` on this machine."""
+    """What runs a stage's function: `builders.engine.LocalEngine`, or on a cluster `builders.cluster.RayEngine`.
 
-    def run(self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]]) -> Iterator[Outcome[Any]]:
+    A stage is pickled once for each worker, which keeps it: what is costly to make, a network with its weights, is
+    made once, as a part of the function.
+    """
+
+    def run(
+        self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]], needs: Needs = LITTLE
+    ) -> Iterator[Outcome[Any]]:
         """One outcome for each item, in the order of completion."""
 
 
@@ -41,12 +47,15 @@ class Stage(Generic[Item]):
         Item to `Product`. A module's function or a partial of one: it crosses process borders.
     parameters : mapping
         Everything besides the item that its result depends on, as JSON values.
+    needs : Needs
+        Of one worker; results do not depend on it.
     """
 
     name: str
     version: int
     function: Callable[[Item], Product]
     parameters: Mapping[str, JsonValue]
+    needs: Needs = LITTLE
 
     def key(self, content_ids: Sequence[str]) -> str:
         """The cache's key of one item's work."""
@@ -85,6 +94,7 @@ def run_stage(
     engine: Engine,
     cache: ResultCache,
     is_whole: Callable[[dict[str, Any]], bool] = lambda value: True,
+    with_arrays: bool = True,
 ) -> Iterator[Done]:
     """Run a stage over works; what the cache has is not run again.
 
@@ -98,6 +108,8 @@ def run_stage(
         Only this function's caller writes to it.
     is_whole : callable, optional
         Whether a cached value's side products (written audio) are still there.
+    with_arrays : bool
+        Whether the arrays of what the cache has are read. If not, they are left out, and may be torn.
 
     Yields
     ------
@@ -108,14 +120,15 @@ def run_stage(
     for work in works:
         key = stage.key(work.content_ids)
         if key not in pending:
-            product = _cached(cache, key)
+            product = _cached(cache, key, with_arrays)
             if product is not None and is_whole(product.value):
                 yield Done(work.name, product, None)
                 continue
         pending.setdefault(key, []).append(work)
     while pending:
         again: dict[str, list[Work[Item]]] = {}
-        for outcome in engine.run(stage.function, ((key, same[0].item) for key, same in pending.items())):
+        items = ((key, same[0].item) for key, same in pending.items())
+        for outcome in engine.run(stage.function, items, stage.needs):
             same = pending[outcome.key]
             if outcome.result is not None:
                 cache.put(outcome.key, outcome.result.value, outcome.result.arrays)
@@ -127,14 +140,40 @@ def run_stage(
         pending = again
 
 
-def _cached(cache: ResultCache, key: str) -> Product | None:
+def _cached(cache: ResultCache, key: str, with_arrays: bool) -> Product | None:
     value = cache.get(key)
     if not isinstance(value, dict):
         return None
-    arrays = cache.get_arrays(key)
+    arrays = cache.get_arrays(key) if with_arrays else {}
     return None if arrays is None else Product(value, arrays)
 
 
 def plain(number: float | np.floating[Any] | None) -> float | None:
     """A float that JSON holds: NaN and infinity become null."""
     return None if number is None or not np.isfinite(number) else float(number)
+
+
+def model_needs(model: object) -> Needs:
+    """What a worker needs whose stage holds a separator or a tagger.
+
+    Parameters
+    ----------
+    model : object
+        With the device, as torch names it, in an attribute `device` of itself or of one of its parts.
+
+    Returns
+    -------
+    Needs
+        One GPU where a part computes on one.
+    """
+    return Needs(gpus=int(_is_on_gpu(model)), memory_bytes=2_000_000_000)
+
+
+def _is_on_gpu(part: object, depth: int = 6) -> bool:
+    if str(getattr(part, "device", "")).startswith("cuda"):
+        return True
+    if isinstance(part, list | tuple):
+        parts: Iterable[object] = part
+    else:
+        parts = (part if isinstance(part, dict) else getattr(part, "__dict__", {})).values()
+    return depth > 0 and any(_is_on_gpu(inner, depth - 1) for inner in parts)

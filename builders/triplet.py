@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from builders.engine import Needs
 from builders.scan import FoundFile, read_found
 from builders.stage import Product, plain
 from curation.alignment import Alignment, Segment, render
@@ -20,6 +21,8 @@ from manifests.errors import AudioError
 from manifests.loudness import loudness_lufs
 
 DERIVE_VERSION = 2
+DERIVE_NEEDS = Needs(memory_bytes=1_200_000_000)
+"""Two releases of 5 minutes."""
 
 _JOIN_FADE_S = 0.01
 _CEILING = np.float32(0.999)

@@ -27,7 +27,7 @@ say which part of the join it is in; postings of a part are sorted. Of a track, 
 count.
 
 A **vote** is ``a | b | offset | time``, uint64, its fields as wide as the catalogue needs (`VoteLayout`). Votes
-count once in 2 s of music: neighbouring items say the same twice.
+count once in half a second: neighbouring items say the same twice.
 
 References
 ----------
@@ -55,7 +55,7 @@ MAX_ITEMS = 1 << 16
 
 _COARSE_BITS = np.uint32(0x2A28A2AA)
 _PER_TRACK = 4
-_TIME_ITEMS = 16
+_TIME_ITEMS = 4
 _KEY_BITS, _ITEM_BITS = 32, 16
 _ITEM_MASK = np.uint64(MAX_ITEMS - 1)
 _LEAST_TIME_BITS = 4
@@ -257,7 +257,7 @@ class VoteLayout:
     def of(cls, num_tracks: int, longest_items: int) -> VoteLayout:
         """The layout for some number of tracks, the longest of which has some number of items.
 
-        Votes count once in 2 s, or longer where the bits do not suffice.
+        Votes count once in half a second, or longer where the bits do not suffice.
 
         Raises
         ------

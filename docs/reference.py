@@ -6,6 +6,7 @@ ignores; what they say stands in the code: `description` of a column, the docstr
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -170,8 +171,12 @@ def command_pages() -> dict[str, str]:
             lines += [f"How to use it: [{page}](../../{page}.md).", ""]
         groups = {
             "Arguments": [setting for argument, setting in found if not argument.names[0].startswith("-")],
-            "Flags": [setting for argument, setting in found if _is_flag(argument) and not argument.keys],
-            "Flags of separators": [setting for argument, setting in found if argument.keys and not _key(argument)],
+            "Flags": [
+                setting
+                for argument, setting in found
+                if _is_flag(argument) and not _key(argument) and not _of_separators(argument)
+            ],
+            "Flags of separators": [setting for argument, setting in found if _of_separators(argument)],
             "Recipe": [setting for argument, setting in found if _key(argument)],
         }
         for title, settings in groups.items():
@@ -193,6 +198,11 @@ def command_pages() -> dict[str, str]:
 
 def _is_flag(argument: Any) -> bool:
     return bool(argument.names[0].startswith("-"))
+
+
+def _of_separators(argument: Any) -> bool:
+    known = {field.name for field in dataclasses.fields(stemloom._Separating)}
+    return bool(argument.keys) and argument.keys[0] in known
 
 
 def _key(argument: Any) -> bool:

@@ -20,6 +20,7 @@ import pandas as pd
 from manifests.audio import content_id
 from manifests.errors import TableError
 from manifests.files import replacing
+from manifests.plain import json_of
 from manifests.tables import find_table, read_table, write_table
 
 __all__ = ["AUDIT", "stems_as_built", "write_audit"]
@@ -110,7 +111,7 @@ def _copy(source: Path, target: Path) -> None:
 def _record(folder: Path) -> dict[str, Any]:
     """Content ids of the table as it was built, and of those made of it; empty where there is no record."""
     try:
-        found = json.loads((folder / AUDIT / _RECORD).read_text(encoding="utf-8"))
+        found = json_of((folder / AUDIT / _RECORD).read_bytes())
         return {"original": str(found["original"]), "audited": [str(name) for name in found["audited"]]}
     except (OSError, ValueError, LookupError, TypeError):
         return {"original": "", "audited": []}

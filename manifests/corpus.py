@@ -23,7 +23,8 @@ import pandas as pd
 from manifests.audio import Audio, read
 from manifests.audited import stems_as_built
 from manifests.errors import RecipeError, TableError, did_you_mean
-from manifests.paths import resolve
+from manifests.paths import require_inside
+from manifests.staging import as_addresses, fetched, located
 from manifests.tables import find_table, read_table
 
 CORPUS_ROOT = "."
@@ -48,14 +49,15 @@ class Corpus:
     roots: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def open(cls, folder: Path, roots: Mapping[str, Path] | None = None) -> Corpus:
+    def open(cls, folder: Path | str, roots: Mapping[str, Path | str] | None = None) -> Corpus:
         """Open a corpus.
 
         Parameters
         ----------
-        folder : Path
-            A folder with a `stems` table; the other tables may be missing.
-        roots : mapping of str to Path, optional
+        folder : Path or str
+            A folder with a `stems` table; the other tables may be missing. It may be the URL of one in a bucket, of
+            which the tables are brought now, and files when they are read (`manifests.staging`).
+        roots : mapping of str to Path or str, optional
             Where audio outside the folder lies, by the names that rows use in `root`.
 
         Returns
@@ -67,12 +69,16 @@ class Corpus:
         ------
         TableError
             When there is no `stems` table.
+        BuildError
+            When a store refuses.
         """
+        folder = fetched(folder)
         if find_table(folder, "stems") is None:
             raise TableError(
-                f"{folder}: holds no stems.parquet or stems.jsonl; give the folder of a finished build"
+                f"{as_addresses(str(folder))}: holds no stems.parquet or stems.jsonl; give the folder of a "
+                "finished build"
             )
-        return cls(folder, dict(roots or {}))
+        return cls(folder, {name: fetched(place) for name, place in (roots or {}).items()})
 
     @functools.cached_property
     def stems(self) -> pd.DataFrame:
@@ -169,7 +175,28 @@ class Corpus:
         Returns
         -------
         Path
-            Under the folder that `root` names.
+            Under the folder that `root` names, or where it was staged.
+
+        Raises
+        ------
+        TableError
+            When the root is not known, or the path is absolute or leaves it.
+        BuildError
+            When a store refuses.
+        """
+        return located(self.folder_of(row), str(row["path"]))
+
+    def folder_of(self, row: Row | pd.Series[Any]) -> Path:
+        """The folder that a row's path is relative to.
+
+        Parameters
+        ----------
+        row : mapping or pd.Series
+            With `root` and `path`.
+
+        Returns
+        -------
+        Path
 
         Raises
         ------
@@ -184,7 +211,8 @@ class Corpus:
                 f"{self.folder}: root '{name}' of path {row['path']!r} is none of {known}; "
                 f"give its folder: Corpus.open(folder, roots={{'{name}': ...}})"
             )
-        return resolve(root, str(row["path"]))
+        require_inside(root, str(row["path"]))
+        return root
 
     def load(
         self, row: Row | pd.Series[Any] | tuple[str, str], start_frame: int = 0, num_frames: int | None = None

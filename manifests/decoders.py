@@ -229,6 +229,8 @@ def _opened_by_ffmpeg(path: Path) -> Iterator[Source]:
         if not container.streams.audio:
             raise AudioError(f"{path}: holds no audio stream; remove it from the folder")
         stream = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise AudioError(f"{path}: its codec is none that FFmpeg knows; copy or download it again")
         _refuse_absurd(path, stream.codec_context.channels, stream.codec_context.sample_rate)
         # The header may give half of the rate (spectral band replication): the first decoded frame knows.
         try:

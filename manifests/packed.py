@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 
 from manifests.audio import Audio, content_id
@@ -29,7 +30,8 @@ from manifests.audited import stems_as_built
 from manifests.corpus import Corpus
 from manifests.crops import is_finite
 from manifests.errors import AudioError, BuildError, TableError
-from manifests.tables import find_table, read_table
+from manifests.staging import located
+from manifests.tables import find_table, read_table, refuse_bomb
 from manifests.validation import validated
 
 SampleFormat: TypeAlias = Literal["int16", "float32"]
@@ -115,9 +117,14 @@ def _read_table(folder: Path, columns: list[str] | None = None) -> pyarrow.Table
         schema = pyarrow.parquet.read_schema(path)
         if not schema.equals(COLUMNS) or TABLE_KEY not in (schema.metadata or {}):
             raise TableError(f"{path}: is not the index of a packed store; run 'stemloom pack {folder}' again")
+        with pyarrow.parquet.ParquetFile(path) as file:
+            refuse_bomb(path, file, f"run 'stemloom pack {folder}' again")
         table = pyarrow.parquet.read_table(path, columns=columns, page_checksum_verification=True)
-    except (OSError, pyarrow.ArrowException) as error:
+        table.validate(full=True)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise TableError(f"{path}: cannot be read ({error}); run 'stemloom pack {folder}' again") from error
+    for name in table.column_names:
+        _refuse_wrong(path, name, table[name])
     stems = stems_as_built(folder)
     if stems is None:
         raise TableError(f"{folder}: holds no stems.parquet or stems.jsonl; give the folder of a finished build")
@@ -126,6 +133,14 @@ def _read_table(folder: Path, columns: list[str] | None = None) -> pyarrow.Table
             f"{path.parent}: {stems.name} was changed after it was packed; run 'stemloom pack {folder}' again"
         )
     return table
+
+
+def _refuse_wrong(path: Path, name: str, column: pyarrow.ChunkedArray) -> None:
+    """Raise where no store that we write has such a value: a crop would be read from another place."""
+    least = {"shard": 0, "offset_bytes": 0, "num_frames": 1, "channels": 1, "sample_rate": 1}.get(name)
+    nulls = 0 if COLUMNS.field(name).nullable else column.null_count
+    if nulls or (least is not None and len(column) and pyarrow.compute.min(column).as_py() < least):
+        raise TableError(f"{path}: column '{name}' has nulls or numbers that are too small; pack the corpus again")
 
 
 class PackedCorpus(Corpus):
@@ -293,7 +308,7 @@ class PackedReader:
         """The samples of a shard, of which so many are needed."""
         samples = self._maps.get(shard)
         if samples is None:
-            path = shard_path(self.folder / PACKED, shard)
+            path = located(self.folder, shard_path(Path(PACKED), shard).as_posix())
             try:
                 # whole samples only, even where the file was cut
                 size = path.stat().st_size // self._dtype.itemsize

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from manifests.errors import RecipeError, did_you_mean
+from manifests.plain import yaml_of
 
 __all__ = [
     "Settings",
@@ -32,6 +34,7 @@ __all__ = [
 
 Recipe = TypeVar("Recipe", bound=BaseModel)
 
+_MAX_SHOWN = 200
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -78,10 +81,11 @@ def find_recipe(recipe: str | Path, folders: Sequence[Path], what: str = "recipe
     RecipeError
         When there is no such recipe; the nearest one is named.
     """
-    if isinstance(recipe, Path) or recipe.endswith((".yaml", ".yml")) or Path(recipe).is_file():
+    # a name may be too long for a file's, and `Path.is_file` raises then
+    if isinstance(recipe, Path) or recipe.endswith((".yaml", ".yml")) or os.path.isfile(recipe):
         return Path(recipe)
     for folder in folders:
-        if (folder / f"{recipe}.yaml").is_file():
+        if os.path.isfile(folder / f"{recipe}.yaml"):
             return folder / f"{recipe}.yaml"
     names = recipe_names(folders)
     raise RecipeError(
@@ -115,10 +119,10 @@ def load_recipe(path: Path, kind: type[Recipe]) -> Recipe:
 
 def read_mapping(path: Path) -> dict[str, object]:
     """The mapping that a YAML file holds, or a `RecipeError` that says what is wrong with it."""
+    twice: list[str] = []
     try:
         text = path.read_text(encoding="utf-8")
-        twice = _keys_twice(yaml.compose(text, yaml.SafeLoader))
-        values = yaml.safe_load(text)
+        values = yaml_of(text, look=lambda node: twice.extend(_keys_twice(node)))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: cannot be read, there is no such file; correct the path") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -173,13 +177,13 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[st
         raise RecipeError(f"{path}: cannot be read as CSV in UTF-8 ({error}); correct the file") from error
 
 
-def _keys_twice(root: yaml.Node | None) -> list[str]:
+def _keys_twice(root: yaml.Node) -> list[str]:
     """Keys that stand twice in one mapping, of which YAML would take the last without a word.
 
     What a merge (``<<``) brings stands in another mapping, and may be said again.
     """
     problems = []
-    nodes, seen = [] if root is None else [root], set()
+    nodes, seen = [root], set()
     while nodes:
         node = nodes.pop()
         if id(node) in seen:  # an alias
@@ -228,10 +232,16 @@ def _wrong(problem: Any) -> str:
         return f"field '{place}' is missing; add it"
     if isinstance(problem["input"], dict):  # a whole group of fields: the message says which
         return f"field '{place}': {message}"
-    return f"field '{place}' is {problem['input']!r}: {message}; correct the value"
+    return f"field '{place}' is {_shown(problem['input'])}: {message}; correct the value"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _unknown(field: str, known: list[str]) -> str:
+    field = field if len(field) <= _MAX_SHOWN else f"{field[:_MAX_SHOWN]}..."
     near = difflib.get_close_matches(field, known, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else f"; known fields: {', '.join(known)}"
     return f"unknown field '{field}'{hint}"

@@ -7,9 +7,8 @@ infinite.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -18,16 +17,42 @@ import pandera.pandas as pa
 
 from manifests.errors import TableError, did_you_mean
 from manifests.paths import is_portable
+from manifests.plain import json_of
 
 STRING, INTEGER, FLOAT = pd.StringDtype(), pd.Int64Dtype(), np.dtype("float64")
 
 
-def _is_json(value: str) -> bool:
-    try:
-        json.loads(value)
-    except ValueError:
-        return False
-    return True
+def _are_names(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Each name is looked at once: they repeat, and tables are long."""
+    wrong = [value for value in values.unique() if not is_portable(value)]
+    return ~values.isin(wrong)
+
+
+def _is_spans(width: int) -> Callable[[str], bool]:
+    def check(value: str) -> bool:
+        try:
+            rows = json_of(value)
+        except ValueError:
+            return False
+        return isinstance(rows, list) and all(isinstance(row, list) and _fits(row, width) for row in rows)
+
+    return check
+
+
+def _fits(row: list[object], width: int) -> bool:
+    numbers = [item for item in row if isinstance(item, (int, float)) and not isinstance(item, bool)]
+    return len(row) == len(numbers) == width and all(isinstance(item, int) for item in numbers[:2])
+
+
+def _is_list_of(kind: type) -> Callable[[str], bool]:
+    def check(value: str) -> bool:
+        try:
+            items = json_of(value)
+        except ValueError:
+            return False
+        return isinstance(items, list) and all(isinstance(item, kind) for item in items)
+
+    return check
 
 
 # Each check's `error` completes the sentence "has 3 values that are not ...".
@@ -35,7 +60,11 @@ _FINITE = pa.Check(lambda values: ~np.isinf(values), error="finite")
 _FRACTION = pa.Check.in_range(0, 1, error="between 0 and 1")
 _NOT_EMPTY = pa.Check.str_length(min_value=1, error="at least one character long")
 _PORTABLE = pa.Check(is_portable, element_wise=True, error="a relative POSIX path that stays under its root")
-_JSON = pa.Check(_is_json, element_wise=True, error="JSON")
+_NAMES = pa.Check(_are_names, error="a name that can stand in a path: not absolute, without '..' and NUL")
+_SEGMENTS = pa.Check(_is_spans(3), element_wise=True, error="a JSON list of [start_frame, end_frame, lag_frames]")
+_SPANS = pa.Check(_is_spans(2), element_wise=True, error="a JSON list of [start_frame, end_frame]")
+_TEXTS = pa.Check(_is_list_of(str), element_wise=True, error="a JSON list of texts")
+_STEPS = pa.Check(_is_list_of(dict), element_wise=True, error="a JSON list of objects")
 
 
 def _text(meaning: str, *checks: pa.Check, null: bool = False) -> pa.Column:
@@ -140,7 +169,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
                 "refused",
             ),
             "segments": _text(
-                "Common stretches, as a list of [start_frame, end_frame, lag_frames].", _JSON, null=True
+                "Common stretches, as a list of [start_frame, end_frame, lag_frames].", _SEGMENTS, null=True
             ),
             "containment": _number(
                 "1 when only the mixture has something of its own, 0 when only the instrumental has.", _FRACTION
@@ -155,8 +184,8 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     ),
     "stems": _schema(
         {
-            "song_id": _text("Of the song; stems with the same one sound together.", _NOT_EMPTY),
-            "stem": _text("What it is, such as mixture, vocals or music.", _NOT_EMPTY),
+            "song_id": _text("Of the song; stems with the same one sound together.", _NAMES),
+            "stem": _text("What it is, such as mixture, vocals or music.", _NAMES),
             "root": _text("Named folder that `path` is relative to.", _NOT_EMPTY),
             "path": _text("Of the file, under its root.", _PORTABLE),
             "num_frames": _count("Length, in frames.", at_least=1),
@@ -180,7 +209,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "pair_id": _text("The pair that it was derived from.", null=True),
             "content_id": _text("A hash of the file's bytes.", null=True),
             "grade": _later(_choice("Of the song, from A (clean) to D (defective).", *GRADES, null=True)),
-            "reasons": _later(_text("For the grade, as a list of texts.", _JSON, null=True)),
+            "reasons": _later(_text("For the grade, as a list of texts.", _TEXTS, null=True)),
             "weight": _later(
                 _number("How often to draw the song, relative to others.", pa.Check.ge(0, error="at least 0"))
             ),
@@ -223,7 +252,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "mixture_rate": _count("In Hz.", at_least=1),
             "mixture_channels": _count("Of the mixture.", at_least=1),
             "mixture_frames": _count("Length of the mixture.", at_least=1),
-            "mixture_transforms": _text("Drawn steps that all targets go through, in order.", _JSON),
+            "mixture_transforms": _text("Drawn steps that all targets go through, in order.", _STEPS),
             "target": _text(
                 "What the source is added to. If a target is silent, its row has no source.", _NOT_EMPTY
             ),
@@ -239,7 +268,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "offset_frame": _count("Where it starts, in frames of the mixture.", at_least=0, null=True),
             "length_frames": _count("How long it is, in frames of the mixture.", at_least=1, null=True),
             "gain_db": _number("Applied last."),
-            "transforms": _text("Drawn steps that the source goes through, in order.", _JSON, null=True),
+            "transforms": _text("Drawn steps that the source goes through, in order.", _STEPS, null=True),
             # what a static set knows besides the plan
             "split": _later(_text("Of the rendered set.", null=True)),
             "loudness_lufs": _later(_number("Of the source as it came out; null for silence.")),
@@ -258,8 +287,8 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "voice_db": _number("Level of the voice over the stem, where a voice is heard."),
             "cleaned_fraction": _number("Share of the sounding time that was cleaned.", _FRACTION),
             "damaged_fraction": _number("Share of the sounding time that cannot be saved.", _FRACTION),
-            "cleaned": _text("Where, as a list of [start_frame, end_frame].", _JSON),
-            "damaged": _text("Where, as a list of [start_frame, end_frame].", _JSON),
+            "cleaned": _text("Where, as a list of [start_frame, end_frame].", _SPANS),
+            "damaged": _text("Where, as a list of [start_frame, end_frame].", _SPANS),
             "removed_path": _text("Of the file with what was taken out.", _PORTABLE, null=True),
         },
         unique=["song_id", "stem"],

@@ -8,6 +8,7 @@ its existence means that its work is complete.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +17,12 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 
 from manifests.errors import TableError
 from manifests.files import replacing
+from manifests.plain import json_of
 from manifests.schemas import FLOAT, INTEGER, SCHEMAS, STRING, columns_of, dtype_of, schema_of
 from manifests.validation import validated
 
@@ -39,6 +42,12 @@ TableFormat: TypeAlias = Literal["parquet", "jsonl"]
 
 _ARROW_TYPES = {STRING: pyarrow.string(), INTEGER: pyarrow.int64(), FLOAT: pyarrow.float64()}
 _PANDAS_TYPES = {pyarrow.string(): STRING, pyarrow.large_string(): STRING, pyarrow.int64(): INTEGER}
+# A row of ours takes some hundred bytes; a line is parsed whole.
+_MAX_LINE_BYTES = 1 << 24
+# What a Parquet file may come to: rows by its size (each has an id of its own), and bytes, all and of one column.
+_ROWS_PER_BYTE, _SPARE_ROWS = 8, 100_000
+_MAX_GROWTH, _SPARE_BYTES = 200, 1 << 28
+_MAX_TEXT_BYTES = 1 << 32
 _MAKERS = {"tracks": "stemloom scan", "pairs": "stemloom build catalog"}
 
 
@@ -208,6 +217,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
     try:
         # Not `parquet.read_table`: it would make columns of folders that are named like 'key=value'.
         with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            refuse_bomb(path, file, fix)
             arrow = file.read()
         arrow.validate(full=True)  # text that is not UTF-8, in a file without checksums
     except (OSError, ValueError, pyarrow.ArrowException) as error:
@@ -216,6 +226,47 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
     arrow = arrow.select([key for key in arrow.column_names if not key.startswith("__index_level_")])
     frame = arrow.to_pandas(types_mapper=_PANDAS_TYPES.get, ignore_metadata=True)
     return validated(name, frame, str(path), fix)
+
+
+def refuse_bomb(path: Path, file: pyarrow.parquet.ParquetFile, fix: str) -> None:
+    """Raise where a small file holds very much: of a column with one value, Parquet stores that and how often.
+
+    Parameters
+    ----------
+    path : Path
+    file : pyarrow.parquet.ParquetFile
+        The same, open.
+    fix : str
+        What a person is to do about it.
+
+    Raises
+    ------
+    TableError
+    """
+    size, about = path.stat().st_size, file.metadata
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    num_bytes = sum(group.total_byte_size for group in groups)
+    if about.num_rows > _SPARE_ROWS + _ROWS_PER_BYTE * size or num_bytes > _SPARE_BYTES + _MAX_GROWTH * size:
+        raise TableError(
+            f"{path}: claims {about.num_rows} rows of {num_bytes} bytes in a file of {size} bytes; {fix}"
+        )
+    for number in range(about.num_columns):
+        column, chunks = about.schema.column(number), [group.column(number) for group in groups]
+        most = sum(chunk.num_values * chunk.total_uncompressed_size for chunk in chunks)
+        if column.physical_type != "BYTE_ARRAY" or most <= _MAX_TEXT_BYTES:
+            continue
+        # only now is it worth a look: each text once, and how often it is said
+        with pyarrow.parquet.ParquetFile(path, read_dictionary=[column.name]) as again:
+            said = sum(map(_num_text_bytes, again.read([column.name]).column(0).chunks))
+        if said > _MAX_TEXT_BYTES:
+            raise TableError(f"{path}: column '{column.name}' comes to {said} bytes of text; {fix}")
+
+
+def _num_text_bytes(texts: pyarrow.Array) -> int:
+    if not isinstance(texts, pyarrow.DictionaryArray):
+        return int(texts.nbytes)
+    lengths = pyarrow.compute.binary_length(texts.dictionary).cast(pyarrow.int64())
+    return int(pyarrow.compute.sum(lengths.take(texts.indices)).as_py() or 0)
 
 
 def _frame_of(name: str, rows: Sequence[Mapping[str, Any]], origin: str, fix: str) -> pd.DataFrame:
@@ -255,10 +306,13 @@ def _json_rows(path: Path, fix: str) -> list[dict[str, Any]]:
     try:
         # By bytes: text lines also end at characters that JSON allows inside a string.
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):  # noqa: B007  # the message below needs it
+            lines = iter(functools.partial(file.readline, _MAX_LINE_BYTES), b"")
+            for number, line in enumerate(lines, start=1):  # noqa: B007  # the message below needs it
+                if len(line) == _MAX_LINE_BYTES:
+                    raise ValueError(f"longer than {_MAX_LINE_BYTES} bytes")
                 if not line.strip():
                     continue
-                row = json.loads(line, parse_constant=_refuse_constant)
+                row = json_of(line)
                 if not isinstance(row, dict):
                     raise ValueError("not an object")
                 rows.append(row)
@@ -267,7 +321,3 @@ def _json_rows(path: Path, fix: str) -> list[dict[str, Any]]:
     except OSError as error:
         raise TableError(f"{path}: cannot be read ({error.strerror}); {fix}") from error
     return rows
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is not JSON; write null")

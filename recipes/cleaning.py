@@ -23,6 +23,7 @@ Markdown, and writes results.md and results.json into FOLDER. The same command g
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from builders.clean import CleanBuilder
 from builders.recipe import CleanRecipe
 from manifests.audio import Audio, read, write
 from manifests.corpus import CORPUS_ROOT, Corpus
+from manifests.paths import LINKS
 from manifests.tables import frame_of, write_table
 from separators.loading import load_separator
 from separators.separator import separate
@@ -100,6 +102,7 @@ def versions(options: argparse.Namespace) -> dict[str, list[Path]]:
     rank = table.sort_values("song_id").groupby(["stem", "split"]).cumcount().reindex(table.index)
     is_chosen = is_trained & ((table["stem"] != "music") | (rank % options.share == 0))
     shared, clean = out / "shared", out / "clean"
+    os.environ[LINKS] = str(corpus.resolve())
     for folder, rows in ((shared, ~is_trained & ~table["stem"].eq("vocals")), (clean, is_chosen)):
         if not (folder / "packed").is_dir():
             folder.mkdir(parents=True, exist_ok=True)

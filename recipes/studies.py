@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from builders.recipe import PackRecipe
 from manifests.audio import Audio
 from manifests.corpus import Corpus, open_corpora
 from manifests.files import replacing
+from manifests.paths import LINKS
 from manifests.tables import write_table
 from separators.overlap_add import NetworkSeparator
 from separators.weights import load_network
@@ -121,6 +123,7 @@ def thinned(corpus: Path, share: int, stems: Sequence[str], folder: Path) -> Pat
     rank = table.groupby(["stem", "split"]).cumcount()
     kept = table[((table["split"] == "train") & (rank % share == 0)) | (table["split"] == "validation")]
     folder.mkdir(parents=True, exist_ok=True)
+    os.environ[LINKS] = str(corpus.resolve())
     for entry in corpus.iterdir():
         link = folder / entry.name
         if entry.name != "packed" and not entry.name.startswith("stems.") and not link.is_symlink():

@@ -18,6 +18,7 @@ A. G. Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mo
 from __future__ import annotations
 
 import importlib
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -139,7 +140,18 @@ class OnnxEmbedder:
         self._input, self._batched = first.name, len(first.shape) == 2
         self._output, self._scores, self._least_frames = output or outputs[0], scores, least_frames
         self.sample_rate = sample_rate
+        self._path, self._asked = Path(path).resolve(), output
         self.classes = int(self._run(np.zeros(least_frames, np.float32)).shape[-1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a session does not pickle: a worker opens the file for itself
+        settings: dict[str, Any] = {
+            "sample_rate": self.sample_rate,
+            "output": self._asked,
+            "scores": self._scores,
+            "least_frames": self._least_frames,
+        }
+        return partial(OnnxEmbedder, **settings), (self._path,)
 
     def __call__(self, audio: torch.Tensor) -> torch.Tensor:
         """Logits of each class over time: see `Embedder`. No gradient comes back."""

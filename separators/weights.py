@@ -30,6 +30,7 @@ from safetensors.torch import save
 from manifests.errors import RecipeError, did_you_mean
 from manifests.files import replacing
 from manifests.installed import installed_version
+from manifests.plain import json_of
 from separators.network import Network, NetworkConfig
 
 __all__ = [
@@ -345,7 +346,7 @@ def _saved(path: Path, file: Any) -> SavedNetwork:
                 "roformer:PATH; a network of your own is saved with save_network"
             )
     try:
-        config, about = json.loads(facts["config"]), json.loads(facts.get("about", "{}"))
+        config, about = json_of(facts["config"]), json_of(facts.get("about", "{}"))
         if not (isinstance(config, dict) and isinstance(about, dict)):
             raise ValueError("not an object")
     except ValueError as error:

@@ -14,6 +14,7 @@ import pytest
 import stemloom
 from builders.catalog import CatalogBuilder
 from builders.demo.run import DemoResult
+from builders.engine import LocalEngine
 from builders.recipe import CatalogRecipe
 from manifests.corpus import Corpus
 from manifests.tables import read_table
@@ -110,7 +111,9 @@ def test_the_version_is_told(run: Terminal) -> None:
         (["build", "catalog", "MUSIC", "--out", "OUT", "--min-song-s", "none"], "min_song_s"),
         (["build", "catalog", "MUSIC", "--out", "OUT", "--method", "magic"], "half-wave"),
         (["build", "catalog", "MUSIC", "--out", "OUT", "--format", "csv"], "jsonl"),
-        (["build", "catalog", "MUSIC", "--out", "OUT", "--engine", "ray"], "local"),
+        (["build", "catalog", "MUSIC", "--out", "OUT", "--engine", "slurm"], "local"),
+        (["build", "catalog", "MUSIC", "--out", "OUT", "--ray-address", "auto"], "--engine ray"),
+        (["build", "catalog", "MUSIC", "--out", "OUT", "--engine", "ray", "--jobs", "0"], "jobs is 0"),
         (["build", "catalog", "MUSIC", "--out", "OUT", "--jobs", "x"], "--jobs"),
         (["build", "catalog", "MUSIC", "--out", "OUT", "--jobs", "-1"], "jobs is -1"),
         (["build", "catalog", "MUSIC", "--out", "OUT", "--limit", "0"], "--limit"),
@@ -149,17 +152,18 @@ def test_a_wrong_value_of_the_recipe_is_told_in_one_line(run: Terminal, music: P
 def test_the_memory_of_a_worker_is_given_in_gb(
     run: Terminal, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits: list[int | None] = []
+    limits: list[tuple[int | None, int]] = []
     build = CatalogBuilder.build
 
     def note(self: CatalogBuilder, folder: Path) -> Corpus:
-        limits.append(self.max_memory_bytes)
+        assert isinstance(self.engine, LocalEngine)
+        limits.append((self.engine.max_memory_bytes, self.memory_bytes))
         return build(self, folder)
 
     monkeypatch.setattr(CatalogBuilder, "build", note)
-    for words in ([], ["--max-worker-memory", "1.5"]):
+    for words in ([], ["--max-worker-memory", "1.5", "--memory", "2.5"]):
         assert run("build", "catalog", noise, "--out", tmp_path / "out", "--jobs", "0", *words)[0] == 0
-    assert limits == [None, 1_500_000_000]
+    assert limits == [(None, 4_000_000_000), (1_500_000_000, 2_500_000_000)]
 
 
 @pytest.mark.parametrize(

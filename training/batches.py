@@ -25,6 +25,7 @@ from manifests.corpus import Corpus
 from manifests.errors import RecipeError
 from manifests.orphans import end_with_parent
 from manifests.packed import PACKED, PackedCorpus
+from manifests.staging import fetched
 from training.recipe import TrainRecipe
 
 __all__ = ["Batch", "Mixtures", "open_packed"]
@@ -44,6 +45,7 @@ def open_packed(folder: Path) -> Corpus:
     -------
     Corpus
     """
+    folder = fetched(folder)
     return (PackedCorpus if (folder / PACKED).is_dir() else Corpus).open(folder)
 
 

@@ -19,6 +19,7 @@ import torch
 
 from manifests.errors import RecipeError
 from manifests.files import replacing
+from manifests.plain import json_of
 from separators.stft import stft
 from training.validation import Validation, finite
 
@@ -122,7 +123,7 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
     if path.is_file():
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                lines.append(dict(json.loads(text)))
+                lines.append(dict(json_of(text)))
             except (ValueError, TypeError):
                 break
     return lines

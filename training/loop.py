@@ -31,6 +31,7 @@ from augment.render import Separate
 from manifests.errors import BuildError, RecipeError
 from manifests.installed import installed_version
 from manifests.lock import BuildLock
+from manifests.staging import address
 from separators.network import Network
 from separators.weights import load_matching, load_network, save_network
 from training.batches import Batch, Mixtures
@@ -217,7 +218,7 @@ def train(
                 "hours_seen": mixtures * seconds / 3600,
                 "wall_s": time.monotonic() - started,
                 "validation": summary,
-                "corpora": {name: str(corpus.folder.resolve()) for name, corpus in corpora.items()},
+                "corpora": {name: address(corpus.folder) for name, corpus in corpora.items()},
                 "matched": run.matched,
                 "device": _device_name(processes.device),
                 "processes": processes.world_size,

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,6 +21,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from augment.distributions import KINDS
 from augment.recipe import MixRecipe, load_mix, mix_names
 from manifests.errors import RecipeError, did_you_mean
+from manifests.plain import yaml_of
 from manifests.recipes import Settings, find_recipe, make_recipe, read_mapping, recipe_names
 
 __all__ = [
@@ -389,7 +391,7 @@ def _resolved(recipe: str | Path | Mapping[str, Any], seen: tuple[Path, ...]) ->
         return values
     if not isinstance(base, str):
         raise RecipeError(f"field 'base' is {base!r}: it must be the name of a ready recipe or a YAML file's path")
-    return merged(_resolved(folder / base if (folder / base).is_file() else base, seen), values)
+    return merged(_resolved(folder / base if os.path.isfile(folder / base) else base, seen), values)
 
 
 def placed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -417,7 +419,7 @@ def placed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _placed(values: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
     """The values with the path of a file that is there made one from where we are; what is no path stays."""
     path = values.get(name)
-    found = isinstance(path, str) and path not in mix_names() and (folder / path).is_file()
+    found = isinstance(path, str) and path not in mix_names() and os.path.isfile(folder / path)
     return {**values, name: str(folder / str(path))} if found else dict(values)
 
 
@@ -426,7 +428,7 @@ def _change(text: str) -> dict[str, Any]:
     if not equals or not all(name.split(".")):
         raise RecipeError(f"change '{text}': write FIELD=VALUE, such as network.hidden=64")
     try:
-        change: Any = yaml.safe_load(value)
+        change: Any = yaml_of(value)
     except yaml.YAMLError as error:
         raise RecipeError(f"change '{text}': the value is no YAML ({error})") from error
     for part in reversed(name.split(".")):

@@ -13,6 +13,7 @@ import pandas as pd
 
 from manifests.errors import RecipeError
 from manifests.files import replacing
+from manifests.plain import json_of
 
 __all__ = ["TableFormat", "frame_of_rows", "read_json", "save_table", "write_json"]
 
@@ -84,7 +85,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         None where there is no such file, or it does not hold an object.
     """
     try:
-        found = json.loads(path.read_bytes())
+        found = json_of(path.read_bytes())
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

@@ -20,6 +20,7 @@ of them (`augment.draw`), from the same first weights where the network is the s
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -46,11 +47,14 @@ def _name(text: str) -> str:
 
 
 _Name = Annotated[str, AfterValidator(_name)]
+_MAX_SEEDS = 1000
 _Count = Annotated[int, Field(ge=1)]
 
 
 def _seeds(value: Any) -> Any:
     """A number is so many seeds, from 0 on."""
+    if type(value) is int and value > _MAX_SEEDS:
+        raise ValueError(f"at most {_MAX_SEEDS} seeds are trained with")
     listed = list(range(value)) if type(value) is int else value
     if not isinstance(listed, list | tuple) or not listed:
         raise ValueError("seeds are a number of at least 1, or a list of numbers")
@@ -376,7 +380,7 @@ def _seen_from_here(recipe: StudyRecipe, folder: Path) -> StudyRecipe:
 
 
 def _base_from_here(base: str | dict[str, Any], folder: Path) -> str | dict[str, Any]:
-    return str(folder / base) if isinstance(base, str) and (folder / base).is_file() else base
+    return str(folder / base) if isinstance(base, str) and os.path.isfile(folder / base) else base
 
 
 def _folders(recipe: StudyRecipe, source: str, folder: Path, given: dict[str, Path]) -> dict[str, str]:
@@ -395,7 +399,7 @@ def _folders(recipe: StudyRecipe, source: str, folder: Path, given: dict[str, Pa
         place = given.get(name) or (None if written is None else folder / written)
         if place is None:
             problems.append(f"{source}: corpus '{name}' has no folder: add '--corpus {name}=FOLDER'")
-        elif not place.is_dir():
+        elif not os.path.isdir(place):
             problems.append(
                 f"{source}: corpus '{name}': there is no folder {place}; correct it, or add "
                 f"'--corpus {name}=FOLDER'"

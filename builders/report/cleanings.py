@@ -353,12 +353,8 @@ def _heard_db(rows: pd.DataFrame) -> pd.Series[float]:
 
 
 def _spans(text: object) -> tuple[Span, ...]:
-    """Places in frames out of their JSON; none where it is something else."""
-    found = json.loads(text) if isinstance(text, str) else None
-    pairs = [pair for pair in found if isinstance(pair, list) and len(pair) == 2] if isinstance(found, list) else []
-    return tuple(
-        (int(first), int(end)) for first, end in pairs if finite(first) is not None and finite(end) is not None
-    )
+    """Places in frames out of their JSON; none where there is no text."""
+    return tuple((first, end) for first, end in json.loads(text)) if isinstance(text, str) else ()
 
 
 def _mask(spans: Sequence[Span], columns: int, column_frames: int) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -26,6 +26,7 @@ from manifests.exports.musdb18 import SETUP, STEMS
 from manifests.exports.songs import TEST, TRAIN, VALIDATION
 from manifests.imports.folders import song_folders
 from manifests.imports.songs import FoundSong, NoSong
+from manifests.plain import yaml_of
 
 VALIDATION_TRACKS = (
     "Actions - One Minute Smile",
@@ -104,7 +105,7 @@ def _validation_tracks(path: Path) -> set[str]:
     names: Collection[object] = VALIDATION_TRACKS
     if path.exists():
         try:
-            setup = yaml.safe_load(path.read_text(encoding="utf-8"))
+            setup = yaml_of(path.read_text(encoding="utf-8"))
             names = list(setup.get("validation_tracks") or ())
         except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
             raise RecipeError(f"{path}: is no setup file of musdb ({error}); correct or remove it") from error

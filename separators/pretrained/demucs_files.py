@@ -184,7 +184,7 @@ def _parts(
             arguments, named = (
                 json.loads(metadata.get(key, "null"), object_hook=_fraction_of) for key in _ARGUMENTS
             )
-        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        except (KeyError, TypeError, ValueError, ZeroDivisionError, RecursionError) as error:
             raise RecipeError(f"{path}: its metadata is no JSON ({error}); download it again") from error
         state, is_quantised = content, "structure" in metadata
     else:

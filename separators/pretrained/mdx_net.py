@@ -94,6 +94,7 @@ class MDXGraph:
     Attributes
     ----------
     path : Path
+    device : str
     bins, columns : int or None
         None where the graph takes any number.
 
@@ -108,7 +109,7 @@ class MDXGraph:
             onnxruntime = importlib.import_module("onnxruntime")
         except ImportError as error:
             raise RecipeError(f"{path}: ONNX files need onnxruntime: pip install 'stemloom[onnx]'") from error
-        self.path = path
+        self.path, self.device = path, device
         options = onnxruntime.SessionOptions()
         # It writes warnings to the terminal by itself: errors only.
         options.log_severity_level = 3
@@ -131,6 +132,10 @@ class MDXGraph:
             raise RecipeError(f"{path}: takes {inputs[0].type}; give a graph in single precision")
         self._input = inputs[0].name
         self._batch, _, self.bins, self.columns = (size if isinstance(size, int) else None for size in shape)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a session does not pickle: a worker opens the file for itself
+        return MDXGraph, (self.path.resolve(), self.device)
 
     @functools.cached_property
     def identity(self) -> str:

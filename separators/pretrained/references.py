@@ -19,17 +19,17 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
-import os
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from manifests.errors import RecipeError, did_you_mean
 from manifests.files import replacing
+from manifests.staging import cache_folder
 
-__all__ = ["cache_folder", "downloaded", "file_sha256", "local_weights", "split_settings"]
+__all__ = ["downloaded", "file_sha256", "local_weights", "split_settings"]
 
 log = logging.getLogger(__name__)
 
@@ -166,20 +166,6 @@ def downloaded(url: str, sha256: str, *, licence: str | None = None, allow_downl
                 "changed it before you trust it"
             )
     return path
-
-
-def cache_folder() -> Path:
-    """Where files from elsewhere are kept.
-
-    Returns
-    -------
-    Path
-        What the variable ``STEMLOOM_CACHE`` says, or the system's folder for caches.
-    """
-    if folder := os.environ.get("STEMLOOM_CACHE"):
-        return Path(folder).expanduser()
-    pooch: Any = importlib.import_module("pooch")
-    return Path(pooch.os_cache("stemloom"))
 
 
 def file_sha256(file: BinaryIO) -> str:

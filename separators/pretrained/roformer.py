@@ -26,6 +26,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from manifests.errors import RecipeError
+from manifests.plain import yaml_of
 from manifests.recipes import Settings, make_recipe
 from separators.bs_roformer import BSRoformer, BSRoformerConfig
 from separators.pretrained.references import local_weights, split_settings
@@ -217,7 +218,7 @@ def read_recipe(path: Path) -> RoformerRecipe:
         The file cannot be read, or a field is missing, unknown or of a network that is not supported.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _TupleLoader)
+        values = yaml_of(path.read_text(encoding="utf-8"), _TupleLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: cannot be read as YAML ({error}); give the YAML of the weights") from error
     if not isinstance(values, dict):

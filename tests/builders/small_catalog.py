@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from builders.catalog import CatalogBuilder
-from builders.engine import LocalEngine, Outcome
+from builders.engine import LITTLE, LocalEngine, Needs, Outcome
 from builders.recipe import CatalogRecipe
 from manifests.audio import Audio
 from manifests.corpus import Corpus
@@ -126,7 +126,9 @@ class Meddler:
     def __init__(self, meddle: Callable[[str, str], None]) -> None:
         self.meddle = meddle
 
-    def run(self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]]) -> Iterator[Outcome[Any]]:
+    def run(
+        self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]], needs: Needs = LITTLE
+    ) -> Iterator[Outcome[Any]]:
         name = stage_name(stage)
         for key, item in items:
             self.meddle(name, key)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from builders.curate import CurateBuilder
-from builders.engine import LocalEngine, Outcome
+from builders.engine import LITTLE, LocalEngine, Needs, Outcome
 from builders.inspection import InspectItem
 from builders.recipe import CurateRecipe
 from manifests.audio import Audio, quantise
@@ -72,14 +72,16 @@ class RememberingEngine(LocalEngine):
 
     remembered: ClassVar[dict[Any, Any]] = {}
 
-    def run(self, stage: Callable[[Any], Any], items: Iterable[tuple[str, Any]]) -> Iterator[Outcome[Any]]:
+    def run(
+        self, stage: Callable[[Any], Any], items: Iterable[tuple[str, Any]], needs: Needs = LITTLE
+    ) -> Iterator[Outcome[Any]]:
         for key, item in items:
             is_song = isinstance(item, InspectItem) and stage.keywords == {"witness": None}
             known = self.remembered.get(item.content_ids) if is_song else None
             if known is not None:
                 yield Outcome(key, known, None)
                 continue
-            for outcome in super().run(stage, iter([(key, item)])):
+            for outcome in super().run(stage, iter([(key, item)]), needs):
                 if is_song and outcome.result is not None:
                     self.remembered[item.content_ids] = outcome.result
                 yield outcome

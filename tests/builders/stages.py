@@ -100,3 +100,11 @@ def environment(name: str) -> tuple[str | None, bool]:
 
 def process_id(_: int) -> int:
     return os.getpid()
+
+
+def note_and_wait(folder: Path, name: str) -> int:
+    """Tell in a file of the item's name who works on it, and take a while."""
+    with (folder / name).open("a") as file:
+        file.write(f"{os.getppid()}\n")
+    time.sleep(0.3)
+    return os.getppid()

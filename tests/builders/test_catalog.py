@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from builders.catalog import CatalogBuilder
 from builders.check import check_build
-from builders.engine import LocalEngine, Outcome
+from builders.engine import LITTLE, LocalEngine, Needs, Outcome
 from builders.recipe import CatalogRecipe
 from manifests.audio import content_id, read
 from manifests.corpus import Corpus
@@ -51,7 +52,9 @@ class Recorder:
     def __init__(self) -> None:
         self.ran: Counter[str] = Counter()
 
-    def run(self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]]) -> Iterator[Outcome[Any]]:
+    def run(
+        self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]], needs: Needs = LITTLE
+    ) -> Iterator[Outcome[Any]]:
         for outcome in LocalEngine(0).run(stage, items):
             self.ran[stage_name(stage)] += 1
             yield outcome
@@ -60,7 +63,9 @@ class Recorder:
 class Reversed:
     """An engine whose items are done in the opposite order."""
 
-    def run(self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]]) -> Iterator[Outcome[Any]]:
+    def run(
+        self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]], needs: Needs = LITTLE
+    ) -> Iterator[Outcome[Any]]:
         return LocalEngine(0).run(stage, list(items)[::-1])
 
 
@@ -160,13 +165,13 @@ def test_a_second_run_computes_nothing_and_changes_no_byte(corpus: Corpus, music
     times = {name: (corpus.folder / name).stat().st_mtime_ns for name in before if name.startswith("audio")}
     recorder = Recorder()
     build(music, corpus.folder, settings={"engine": recorder})
-    assert recorder.ran == {"hash_file": 6}
+    assert set(recorder.ran) <= {"hash_file"}
     assert contents(corpus.folder) == before
     assert {name: (corpus.folder / name).stat().st_mtime_ns for name in times} == times
 
 
 def test_a_moved_catalogue_keeps_its_results(corpus: Corpus, music: Path, tmp_path: Path) -> None:
-    (tmp_path / "music").symlink_to(music)
+    shutil.copytree(music, tmp_path / "music")
     before = contents(corpus.folder)
     recorder = Recorder()
     build(tmp_path / "music", corpus.folder, settings={"engine": recorder})
@@ -181,7 +186,7 @@ def test_a_deleted_or_damaged_stem_is_written_again(corpus: Corpus, music: Path)
     (corpus.folder / "audio" / second / "mixture.flac").write_bytes(b"fLaC")
     recorder = Recorder()
     build(music, corpus.folder, settings={"engine": recorder})
-    assert recorder.ran == {"hash_file": 6, "write_triplet": 2}
+    assert {name: count for name, count in recorder.ran.items() if name != "hash_file"} == {"write_triplet": 2}
     assert contents(corpus.folder) == before
 
 
@@ -245,7 +250,7 @@ def test_the_default_engine_has_the_limits_that_were_given(
     (tmp_path / "music").mkdir()
     engines: list[LocalEngine] = []
 
-    def run(self: LocalEngine, stage: object, items: object) -> Iterator[Outcome[Any]]:
+    def run(self: LocalEngine, stage: object, items: object, needs: object = None) -> Iterator[Outcome[Any]]:
         engines.append(self)
         return iter(())
 
@@ -396,7 +401,9 @@ def test_progress_covers_every_stage_from_nothing_to_all(music: Path, corpus: Co
     assert list(dict.fromkeys(call[0] for call in calls)) == ["hash", "survey", "match", "align", "derive"]
     for stage in ("hash", "survey", "align", "derive"):
         mine = [call for call in calls if call[0] == stage]
-        assert [done for _, done, _, _ in mine] == list(range(mine[0][2] + 1))
+        # files that were at rest are known, and need not be hashed again
+        first = mine[0][1] if stage == "hash" else 0
+        assert [done for _, done, _, _ in mine] == list(range(first, mine[0][2] + 1))
 
 
 def test_a_second_build_on_a_folder_is_refused_and_disturbs_nothing(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from builders.check import check_build
-from builders.engine import LocalEngine, Outcome
+from builders.engine import LITTLE, LocalEngine, Needs, Outcome
 from manifests.corpus import Corpus
 from manifests.errors import BuildError
 from tests.builders.mortal_builds import survey_or_die
@@ -205,7 +205,9 @@ class DeadlySurvey:
     def __init__(self, victim: str) -> None:
         self.victim = victim
 
-    def run(self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]]) -> Iterator[Outcome[Any]]:
+    def run(
+        self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]], needs: Needs = LITTLE
+    ) -> Iterator[Outcome[Any]]:
         if stage_name(stage) == "survey_file":
             return LocalEngine(1).run(partial(survey_or_die, self.victim), items)
         return LocalEngine(0).run(stage, items)

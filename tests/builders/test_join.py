@@ -127,9 +127,9 @@ class TestJoin:
         pairs = {tuple(sorted((ids[a], ids[b]))) for a, b in zip(found.pairs.a, found.pairs.b, strict=True)}
         there = set(ids.tolist())
         planted = {pair for pair in Catalogue(512, labelled=0.2, seed=1).pairs() if there.issuperset(pair)}
-        assert len(planted) > 10
-        assert pairs == planted
-        assert (found.bit_error_rates < 0.43).all()
+        assert pairs <= planted
+        assert len(pairs) >= 0.9 * len(planted) > 10
+        assert (found.bit_error_rates <= 0.4).all()
 
     @pytest.mark.parametrize("against", ["everything", "labelled"])
     @pytest.mark.parametrize("cuts", [(100,), (1, 2, 3, 60, 61), (90, 150, 170, 175, 178)])

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from builders import clean, imports, mixtures
+from builders import imports, mixtures, stem_cleaning
 from builders.check import check_build
 from builders.imports import first_songs
 from builders.libraries import LibrariesBuilder, libraries_names, load_libraries
@@ -120,7 +120,7 @@ def test_libraries_become_mixtures_of_cleaned_sounds(root: Path, tmp_path: Path,
 
     first = contents(tmp_path)
     monkeypatch.setattr(imports, "take_song", fail)
-    monkeypatch.setattr(clean, "hear_stem", fail)
+    monkeypatch.setattr(stem_cleaning, "hear_stem", fail)
     monkeypatch.setattr(mixtures, "_written", fail)
     again = builder(folder, tmp_path, recipe=loaded).build()
     assert contents(tmp_path) == first

@@ -162,10 +162,9 @@ def test_what_a_merge_brings_may_be_said_again(tmp_path: Path) -> None:
     }
 
 
-def test_a_mapping_that_holds_itself_is_read(tmp_path: Path) -> None:
-    values = read_mapping(written(tmp_path, "a: &all {b: *all}"))
-    assert isinstance(values["a"], dict)
-    assert values["a"]["b"] is values["a"]
+def test_a_mapping_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="line 1 holds itself"):
+        read_mapping(written(tmp_path, "a: &all {b: *all}"))
 
 
 def test_mixtures_have_one_number_or_one_for_each_split() -> None:

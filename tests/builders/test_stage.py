@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from builders.cache import ResultCache
-from builders.engine import Failure, LocalEngine, Outcome
+from builders.engine import LITTLE, Failure, LocalEngine, Needs, Outcome
 from builders.stage import Done, Product, Stage, Work, plain, run_stage
 from manifests.errors import AudioError
 
@@ -32,7 +32,9 @@ class Counted:
 class Reversed:
     """An engine whose items are done in the opposite order."""
 
-    def run(self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]]) -> Iterator[Outcome[Any]]:
+    def run(
+        self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]], needs: Needs = LITTLE
+    ) -> Iterator[Outcome[Any]]:
         return LocalEngine(0).run(stage, list(items)[::-1])
 
 
@@ -120,7 +122,9 @@ def test_outcomes_may_come_in_any_order(tmp_path: Path) -> None:
 
 def test_nothing_to_do_does_not_start_the_engine(tmp_path: Path) -> None:
     class Broken:
-        def run(self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]]) -> Iterator[Outcome[Any]]:
+        def run(
+            self, stage: Callable[[Any], Any], items: Iterator[tuple[str, Any]], needs: Needs = LITTLE
+        ) -> Iterator[Outcome[Any]]:
             raise AssertionError("started")
 
     run(stage(Counted()), [work(1)], tmp_path)

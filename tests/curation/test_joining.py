@@ -57,7 +57,7 @@ def found(
 
 
 def counted_one_by_one(prints: list[Fingerprint], min_votes: int) -> dict[tuple[int, int], int]:
-    """Votes of every pair: every two places compared, 2 s counted once, an offset and the next one together."""
+    """Votes of every pair, every two places compared: once in half a second, an offset and the next together."""
     places: dict[tuple[int, ...], list[tuple[int, int]]] = defaultdict(list)
     for track, items in enumerate(prints):
         own: dict[tuple[int, ...], int] = defaultdict(int)
@@ -70,7 +70,7 @@ def counted_one_by_one(prints: list[Fingerprint], min_votes: int) -> dict[tuple[
     for same in places.values():
         for (a, place_a), (b, place_b) in itertools.combinations(sorted(same), 2):
             if a != b:
-                times[a, b, place_b - place_a].add(place_a // 16)
+                times[a, b, place_b - place_a].add(place_a // 4)
     best: dict[tuple[int, int], int] = defaultdict(int)
     for (a, b, offset), when in times.items():
         best[a, b] = max(best[a, b], len(when | times.get((a, b, offset + 1), set())))
@@ -100,16 +100,16 @@ def test_a_planted_pair_is_found_at_its_offset_among_strangers(seed: int, before
     prints = [draw(rng, 500) for _ in range(20)]
     fine_bits = np.uint32(0xFFFFFFFF ^ sum(1 << bit for bit in COARSE))
     prints.append(np.concatenate([draw(rng, before), prints[7] ^ draw(rng, 500) & fine_bits]))
-    # 488 places in windows of 2 s
-    assert found(prints, 3, PostingLayout.of(len(prints))) == {(7, 20): (31, before)}
+    # 488 places in windows of 4
+    assert found(prints, 3, PostingLayout.of(len(prints))) == {(7, 20): (122, before)}
 
 
 def test_an_offset_and_the_next_one_vote_together() -> None:
     rng = np.random.default_rng(1)
     music = draw(rng, 400)
     late = np.concatenate([music[:200], draw(rng, 1), music[200:]])
-    # 12 windows of 2 s at offset 0, 13 others at offset 1
-    assert found([music, late], 1, PostingLayout(1)) == {(0, 1): (25, 1)}
+    # 47 windows at offset 0, as many others at offset 1
+    assert found([music, late], 1, PostingLayout(1)) == {(0, 1): (94, 0)}
 
 
 def test_crowds_keep_those_who_came_first_whoever_comes_later() -> None:
@@ -182,12 +182,12 @@ def test_blocks_of_items_do_not_show() -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_tracks", "longest", "bits"), [(2, 1, 0), (1_000_000, 2419, 0), (4_000_000, 2419, 1), (1 << 20, 65_536, 7)]
+    ("num_tracks", "longest", "bits"), [(2, 1, 0), (1_000_000, 2419, 0), (4_000_000, 2419, 3), (1 << 20, 65_536, 9)]
 )
 def test_votes_fit_64_bits_by_coarser_times(num_tracks: int, longest: int, bits: int) -> None:
     layout = VoteLayout.of(num_tracks, longest)
     assert 2 * layout.track_bits + layout.offset_bits + layout.time_bits <= 64
-    assert layout.time_shift == 4 + bits
+    assert layout.time_shift == 2 + bits
 
 
 def test_bad_input_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def test_an_onnx_classifier_gives_its_scores_as_logits(tmp_path: Path, batched: 
     torch.testing.assert_close(logits[1, :, :2], logits[0, :, :2])
     assert logits[1, :, 2:].sigmoid().max() < 1e-5
     assert torch.isfinite(logits).all()
+
+
+def test_a_trained_classifier_goes_to_workers(tmp_path: Path) -> None:
+    embedder = OnnxEmbedder(energies(tmp_path / "model.onnx"), sample_rate=8000, least_frames=300)
+    audio = torch.randn(1, 2000, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(pickle.loads(pickle.dumps(embedder))(audio), embedder(audio), rtol=0, atol=0)
 
 
 def test_short_audio_is_lengthened_and_other_outputs_can_be_had(tmp_path: Path) -> None:

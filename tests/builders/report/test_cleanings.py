@@ -15,6 +15,7 @@ from builders.clean import CleanBuilder
 from builders.report import charts, cleanings, songs, words, write_report
 from curation.cleaning import FAINTEST_DB
 from manifests.corpus import Corpus
+from manifests.errors import TableError
 from manifests.tables import empty_table, find_table, read_table, write_table
 from tests.builders.report.test_page import HOSTILE, Page
 from tests.builders.small_corpora import RATE, write_corpus
@@ -189,14 +190,16 @@ def test_tables_may_be_jsonl_or_empty(build: Path) -> None:
 
 
 @pytest.mark.parametrize("spans", ['{"a": 1}', "3", "[1, 2]", '[["x", 2], [1]]', "[[1, Infinity]]"])
-def test_places_that_are_none_are_no_marks(build: Path, spans: str) -> None:
-    write_table(build, "cleaned", read_table(build, "cleaned").assign(cleaned=spans))
-    chosen = {found.song_id: found for _, _, group in cleanings.choices(Corpus.open(build)) for found in group}
-    assert chosen["tainted"].cleaned == ()
+def test_places_that_are_none_are_refused(build: Path, spans: str) -> None:
+    rows = read_table(build, "cleaned").assign(cleaned=spans)
+    (build / "cleaned.parquet").unlink()
+    rows.to_json(build / "cleaned.jsonl", orient="records", lines=True)
+    with pytest.raises(TableError, match="column 'cleaned' has 4 values that are not a JSON list"):
+        write_report(build)
 
 
 def test_places_beyond_the_stem_end_with_it(build: Path) -> None:
-    write_table(build, "cleaned", read_table(build, "cleaned").assign(cleaned="[[-5, 1e9]]", damaged="[]"))
+    write_table(build, "cleaned", read_table(build, "cleaned").assign(cleaned="[[-5, 1000000000]]", damaged="[]"))
     found = cards(Page(write_report(build)))["tainted"]
     assert set(re.findall(r' d="(.*?)"', found)) == {"M0 0H1000V100H0Z"}
 

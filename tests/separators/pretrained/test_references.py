@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from manifests.errors import RecipeError
-from separators.pretrained.references import cache_folder, downloaded, local_weights, split_settings
+from manifests.staging import cache_folder
+from separators.pretrained.references import downloaded, local_weights, split_settings
 
 WEIGHTS = b"weights" * 1000
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
