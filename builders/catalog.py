@@ -38,9 +38,6 @@ from manifests.staging import address, as_addresses
 from manifests.tables import TableFormat, find_table, frame_of, write_table
 
 _ARRIVE_AT_ONCE = 4096
-_FEW_ITEMS = 3_000_000
-"""Fingerprints of two thousand songs are joined in a second, here: starting workers takes longer."""
-
 _STRANGER_ERROR_RATE = 0.43
 """Pairs above it are not worth a row: unrelated songs reach it at their best offset."""
 
@@ -263,8 +260,6 @@ class _Run(Run):
         recipe = self.recipe
         rate = max(_STRANGER_ERROR_RATE, recipe.max_bit_error_rate)
         settings = JoinSettings(recipe.against, recipe.min_votes, recipe.sample_one_in, max_bit_error_rate=rate)
-        if store.tracks["end"].max(initial=0) < _FEW_ITEMS:
-            return PrintJoin(store.folder, LocalEngine(0), settings).run()
         workers = max(1, getattr(self.engine, "jobs", None) or 1)
         return PrintJoin(store.folder, self.engine, settings, self.memory_bytes, workers, self.progress).run()
 

@@ -30,6 +30,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from builders.engine import LocalEngine
 from builders.parts import PartWriter, read_bins, read_part
 from builders.prints import PrintStore
 from builders.stage import Engine
@@ -61,6 +62,9 @@ _PIECE_ITEMS = 25_000_000
 _CHUNK_TRACKS = 1 << 16
 _BINS = 4096
 _GROWTH = 3
+_FEW_ITEMS = 5_000_000
+"""Fingerprints of some three thousand songs: joined here, before workers had started."""
+
 _STRANGERS = 0.47
 _CHECKED_AT_ONCE = 512
 
@@ -131,6 +135,10 @@ class Segment:
         return range(-(-piece * self.parts // self.pieces), -(-(piece + 1) * self.parts // self.pieces))
 
 
+def _silent(stage: str, done: int, total: int, rejected: int) -> None:
+    """No progress shown."""
+
+
 @dataclass(frozen=True)
 class PrintJoin:
     """Joins a store of fingerprints with itself, and what has arrived with what was there.
@@ -140,6 +148,7 @@ class PrintJoin:
     folder : Path
         The store's folder; the join's files are beside it.
     engine : Engine
+        Of catalogues, and additions, that are worth starting workers for.
     settings : JoinSettings
         Others than those of an earlier run join everything again.
     memory_bytes : int >= 1e9
@@ -155,7 +164,7 @@ class PrintJoin:
     settings: JoinSettings = JoinSettings()
     memory_bytes: int = 4_000_000_000
     workers: int = 1
-    progress: Progress = lambda stage, done, total, rejected: None
+    progress: Progress = _silent
 
     def run(self) -> Found:
         """Join what has not been joined.
@@ -179,9 +188,11 @@ class PrintJoin:
         done = segments[-1].end if segments else 0
         if done > count:
             raise BuildError(f"{self.folder}: {done} tracks were joined, and {count} are there; delete the folder")
+        items = int(store.lengths[done:].sum())
+        join = replace(self, engine=LocalEngine(0), progress=_silent) if items < _FEW_ITEMS else self
         if count > done:
-            segments = self._joined(store, segments, Segment(done, count, 1, postings.parts))
-        segments = self._merged(segments)
+            segments = join._joined(store, segments, Segment(done, count, 1, postings.parts))
+        segments = join._merged(segments)
         self._tidy(segments)
         return _gathered([self._found(segment) for segment in segments])
 

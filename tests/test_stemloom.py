@@ -269,6 +269,8 @@ def test_every_field_of_the_recipe_can_be_set_by_a_flag_and_by_a_config(
         "min_song_s": 2.5,
         "max_bit_error_rate": 0.3,
         "min_votes": 5,
+        "against": "labelled",
+        "sample_one_in": 2,
         "min_segment_s": 4.0,
         "method": "half-wave",
         "loudness_lufs": -20.0,

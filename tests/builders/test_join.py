@@ -121,6 +121,11 @@ class TestStore:
 
 
 class TestJoin:
+    @pytest.fixture(autouse=True)
+    def _by_the_engine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However few the tracks are, the engine that was given joins them."""
+        monkeypatch.setattr(join, "_FEW_ITEMS", 0)
+
     def test_planted_pairs_are_found_and_nothing_else(self, tmp_path: Path) -> None:
         found = joined(tmp_path, TRACKS, JoinSettings("labelled", min_votes=2))
         ids = PrintStore(tmp_path).ids
@@ -194,6 +199,11 @@ class TestJoin:
     def test_what_was_joined_is_not_joined_again(self, tmp_path: Path) -> None:
         first = columns(joined(tmp_path, TRACKS[:50]))
         assert columns(PrintJoin(tmp_path, Broken(), FEW_VOTES).run()) == first
+
+    def test_few_tracks_are_joined_without_workers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.undo()
+        expected = columns(joined(tmp_path / "a", TRACKS[:40]))
+        assert columns(joined(tmp_path / "b", TRACKS[:40], engine=Broken())) == expected
 
     def test_other_settings_join_everything_again(self, tmp_path: Path) -> None:
         joined(tmp_path / "a", TRACKS, JoinSettings("labelled"))
