@@ -115,7 +115,8 @@ Limit = Annotated[
 WorkerMemory = Annotated[
     float | None,
     Parameter(
-        help="GB that one worker may hold; what needs more is given up (Linux).",
+        help="GB that one worker may hold; what needs more is given up (Linux). By default its share of the machine's "
+        "memory, and at least 2.",
         validator=validators.Number(gte=1, lte=1_000_000),
     ),
 ]
@@ -217,20 +218,26 @@ class _Running:
         self, timeout_s: float | None = None, max_worker_memory: float | None = None, *, jobs: int = 2
     ) -> StageEngine:
         """The engine, with so many jobs here where nobody says how many."""
-        max_memory_bytes = None if max_worker_memory is None else int(max_worker_memory * 1e9)
+        limit = None if max_worker_memory is None else int(max_worker_memory * 1e9)
         if self.engine == "local":
             from builders.engine import LocalEngine
 
             if self.ray_address is not None:
                 raise RecipeError("--ray-address is given without --engine ray; add that, or leave it out")
-            return LocalEngine(jobs if self.jobs is None else self.jobs, timeout_s, max_memory_bytes)
+            jobs = jobs if self.jobs is None else self.jobs
+            return LocalEngine(jobs, timeout_s, _share_of_memory(jobs) if limit is None else limit)
         try:
             from builders.cluster import RayEngine
         except ModuleNotFoundError as error:
             raise RecipeError(
                 f"--engine ray needs the package {error.name}, which is missing: pip install 'stemloom[cluster]'"
             ) from error
-        return RayEngine(self.ray_address, self.jobs, timeout_s, max_memory_bytes)
+        return RayEngine(self.ray_address, self.jobs, timeout_s, limit)
+
+
+def _share_of_memory(jobs: int) -> int:
+    """Bytes for one of so many workers, so that none brings the machine down."""
+    return max(2_000_000_000, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // max(1, jobs))
 
 
 Running = Annotated[_Running, Parameter(name="*")]

@@ -11,8 +11,8 @@ The two bits that each of Chromaprint's classifiers gives are a level in Gray co
 compares with one threshold, the lower with two, and is wrong twice as often where a voice is laid over the music. A
 key is 12 coarse bits (without those of the four classifiers that are wrong most often) of the items at
 `KEY_ITEMS`: 0, 0.5 and 1.5 s. Compared with an item that is equal in all its 32 bits, on 89 mixtures with their
-instrumentals, two unrelated moments agree as rarely (3e-8 against 4e-8), and pairs with loud voices share twice as
-many keys: the weakest tenth 11 against 10 and the weakest fiftieth 5 against 1 (docs/scale.md).
+instrumentals, two unrelated moments agree about as rarely (6e-8 against 4e-8), and pairs with loud voices share more:
+the weakest tenth 16 keys against 10, the weakest fiftieth 6 against 2 (docs/scale.md).
 
 Items of silence have no key, nor have items that equal the one before or after (held tones and other standstills).
 

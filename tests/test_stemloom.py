@@ -152,18 +152,20 @@ def test_a_wrong_value_of_the_recipe_is_told_in_one_line(run: Terminal, music: P
 def test_the_memory_of_a_worker_is_given_in_gb(
     run: Terminal, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits: list[tuple[int | None, int]] = []
+    limits: list[tuple[int, int]] = []
     build = CatalogBuilder.build
 
     def note(self: CatalogBuilder, folder: Path) -> Corpus:
         assert isinstance(self.engine, LocalEngine)
+        assert self.engine.max_memory_bytes is not None
         limits.append((self.engine.max_memory_bytes, self.memory_bytes))
         return build(self, folder)
 
     monkeypatch.setattr(CatalogBuilder, "build", note)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for words in ([], ["--max-worker-memory", "1.5", "--memory", "2.5"]):
         assert run("build", "catalog", noise, "--out", tmp_path / "out", "--jobs", "0", *words)[0] == 0
-    assert limits == [(None, 4_000_000_000), (1_500_000_000, 2_500_000_000)]
+    assert limits == [(max(memory, 2_000_000_000), 4_000_000_000), (1_500_000_000, 2_500_000_000)]
 
 
 @pytest.mark.parametrize(
