@@ -1,5 +1,6 @@
 # make demo    install into .venv and build the demonstration corpus in demo-build
 # make test    install the test tools into .venv; lint, format check, types, tests
+# make chaos   200 rounds of faults, in the folder chaos
 # make docs    the manual, in docs/_build/html
 # make clean   remove .venv, demo-build and the caches
 
@@ -13,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CODE := $(wildcard manifests curation separators augment builders training stemloom.py)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint types docs clean
+.PHONY: demo test lint types chaos docs clean
 
 demo: $(VENV)/.package
 	$(BIN)/stemloom demo --out demo-build
@@ -27,6 +28,10 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy $(CODE)
+
+chaos: $(VENV)/.dev
+	rm -rf chaos
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.chaos --rounds 200 --seed 1 --out chaos
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
@@ -49,5 +54,5 @@ $(VENV)/.dev: $(VENV)/.package
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-build build dist docs/_build docs/_generated .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo-build chaos build dist docs/_build docs/_generated .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -46,12 +46,14 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import pickle
 import resource
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -75,6 +77,9 @@ FailureKind: TypeAlias = Literal["crash", "timeout", "rejected"]
 log = logging.getLogger(__name__)
 
 _POLL_S = 1.0
+_MOST_PASSED_S = 2 * _POLL_S
+"""What one look at the workers counts for: where more has passed, this process was stopped, or its machine."""
+
 _MAX_FAILED_STARTS = 3
 _ONE_THREAD = dict.fromkeys(
     (
@@ -164,7 +169,9 @@ class LocalEngine:
         Number of worker processes. 0 runs the stage in the calling process, for debugging: same outcomes, but
         no time or memory limit, and a stage that crashes takes the caller along.
     timeout_s : float or None
-        Seconds that one item may take, counted from when a worker starts on it. None: no limit.
+        Seconds that one item may take, counted from when a worker starts on it. The time that all processes are
+        stopped for, as on a machine that sleeps, does not count, and what is done to the clock neither. None: no
+        limit.
     max_memory_bytes : int or None
         Bytes of private memory that one worker may hold, its interpreter and libraries included. Enforced
         by Linux only (RLIMIT_DATA). None: no limit.
@@ -375,6 +382,7 @@ class _Worker:
         )
         self.is_ready = False
         self.task: _Task | None = None
+        self.spent_s = 0.0  # on the task
         self.future: Future[_Reply] = Future()
 
     def start(self, task: _Task) -> None:
@@ -382,12 +390,20 @@ class _Worker:
         self.future = self.pool.schedule(_report_ready)
 
     def submit(self, task: _Task) -> None:
-        self.task = task
+        self.task, self.spent_s = task, 0.0
         try:
-            self.future = self.pool.schedule(_run_stage, args=(task.payload,), timeout=self.timeout_s)
+            # no time-out of pebble's: it goes by the clock, which jumps
+            self.future = self.pool.schedule(_run_stage, args=(task.payload,))
         except RuntimeError as error:  # the process ended while it had nothing to do
             self.future = Future()
             self.future.set_exception(BrokenProcessPool(str(error)))
+
+    @property
+    def left_s(self) -> float:
+        """What is left of the task's time."""
+        if self.timeout_s is None or self.task is None or not self.is_ready:
+            return math.inf
+        return self.timeout_s - self.spent_s
 
     def end(self) -> str:
         """How the process ended, in words. Where memory is short, libraries abort or exit."""
@@ -428,11 +444,14 @@ class _Crew(Generic[Result]):
     suspects: deque[_Task] = field(default_factory=deque)  # crashed once, to be run alone
     is_draining: bool = False  # no new items are started, so that the suspects can run alone
     failed_starts: int = 0
+    looked_at_s: float = field(default_factory=time.monotonic)
 
     def outcomes(self) -> Iterator[Outcome[Result]]:
         while self.fill():
             futures = [worker.future for worker in self.workers if worker.task is not None]
-            wait(futures, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+            pause_s = min(_POLL_S, *(max(0.01, worker.left_s) for worker in self.workers))
+            wait(futures, timeout=pause_s, return_when=FIRST_COMPLETED)
+            self.count_time()
             found = [self.collect(worker) for worker in tuple(self.workers)]
             self.fill()  # now, so that the workers go on while the caller deals with what was found
             yield from (outcome for outcome in found if outcome is not None)
@@ -445,6 +464,7 @@ class _Crew(Generic[Result]):
 
     def fill(self) -> bool:
         """Hand out tasks. False when everything is done."""
+        self.count_time()
         self.is_draining = self.is_draining or len(self.suspects) >= self.engine.jobs
         while not self.is_draining and self.num_busy < self.engine.jobs:
             task = self.next_task()
@@ -459,6 +479,15 @@ class _Crew(Generic[Result]):
             return self.fill()
         self.give(self.suspects.popleft())
         return True
+
+    def count_time(self) -> None:
+        """Count what has passed since the last time for what the workers are at."""
+        now_s = time.monotonic()
+        passed_s = min(now_s - self.looked_at_s, _MOST_PASSED_S)
+        self.looked_at_s = now_s
+        for worker in self.workers:
+            if worker.is_ready:
+                worker.spent_s += passed_s
 
     @property
     def num_busy(self) -> int:
@@ -485,11 +514,13 @@ class _Crew(Generic[Result]):
         """Return the outcome of a worker's task if there is one, and clear up after an accident."""
         task = worker.task
         is_lost = not worker.pool.active  # looked at first: what it settles on its way out still counts
-        if task is None or not (worker.future.done() or is_lost):
+        is_settled, is_late = worker.future.done(), worker.left_s <= 0
+        if task is None or not (is_settled or is_lost or is_late):
             return None
-        # A task that reaches a pool while it breaks is never settled.
-        is_settled = worker.future.done()
-        accident = worker.future.exception() if is_settled else BrokenProcessPool("the pool has stopped")
+        if is_settled:
+            accident = worker.future.exception()
+        else:  # a task that reaches a pool while it breaks is never settled
+            accident = BrokenProcessPool("the pool has stopped") if is_lost else TimeoutError()
         if accident is not None:
             self.workers.remove(worker)
             worker.stop()

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -30,16 +32,18 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from builders.engine import LocalEngine
-from builders.parts import PartWriter, read_bins, read_part
+from builders.engine import LocalEngine, Needs
+from builders.parts import PartWriter, TornFile, is_whole, read_bins, read_part
 from builders.prints import PrintStore
 from builders.stage import Engine
 from curation.joining import (
     Ints,
     Pairs,
     PostingLayout,
+    Postings,
     VoteLayout,
     Words,
+    distinct,
     meetings,
     postings_of,
     without_crowds,
@@ -51,13 +55,16 @@ from manifests.files import replacing
 Against: TypeAlias = Literal["everything", "labelled"]
 Progress: TypeAlias = Callable[[str, int, int, int], None]
 
-VERSION = 1
+VERSION = 2
 SIDES = (0, 1)
 
 _OWN_BYTES = 300_000_000
 """What a process holds before it has any work."""
 
-_POSTING_BYTES, _VOTE_BYTES = 100, 60
+POSTING_BYTES = 100
+"""What making and sorting one takes."""
+
+_VOTE_BYTES = 120
 _PIECE_ITEMS = 25_000_000
 _CHUNK_TRACKS = 1 << 16
 _BINS = 4096
@@ -65,8 +72,12 @@ _GROWTH = 3
 _FEW_ITEMS = 5_000_000
 """Fingerprints of some three thousand songs: joined here, before workers had started."""
 
-_STRANGERS = 0.47
+_STRANGERS, _GLANCE = 0.47, 8
+"""One item in 8 tells strangers, which differ in half of their bits, from what may be a pair."""
+
 _CHECKED_AT_ONCE = 512
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -181,6 +192,14 @@ class PrintJoin:
         """
         if self.memory_bytes < 1_000_000_000:
             raise BuildError(f"memory: {self.memory_bytes / 1e9:g} GB do not suffice; give at least 1 GB")
+        try:
+            return self._run_on()
+        except TornFile as error:
+            log.warning("%s: is not what was written; all is joined again", error.path)
+            self._forget()
+            return self._run_on()
+
+    def _run_on(self) -> Found:
         store = PrintStore(self.folder)
         count = len(store.tracks)
         postings = PostingLayout.of(count)
@@ -194,7 +213,7 @@ class PrintJoin:
             segments = join._joined(store, segments, Segment(done, count, 1, postings.parts))
         segments = join._merged(segments)
         self._tidy(segments)
-        return _gathered([self._found(segment) for segment in segments])
+        return gathered([self._found(segment) for segment in segments])
 
     def _segments(self, layout: PostingLayout) -> list[Segment]:
         """What is joined already; nothing where other settings were, or the catalogue has outgrown its parts."""
@@ -209,10 +228,14 @@ class PrintJoin:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise BuildError(f"{path}: cannot be read ({error}); delete {self.folder}") from error
+            log.warning("%s: cannot be read (%s); all is joined again", path, error)
+        self._forget()
+        return []
+
+    def _forget(self) -> None:
         for name in ("work", "index", "found"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        return []
+        self._commit([])  # whose the work is that a killed run leaves
 
     def _commit(self, segments: Sequence[Segment]) -> None:
         state = {
@@ -228,26 +251,39 @@ class PrintJoin:
         processes = self.workers + 1
         return max(200_000_000, (self.memory_bytes - processes * _OWN_BYTES) // self.workers)
 
+    def _needed_bytes(self) -> int:
+        """Bytes of one worker."""
+        return _OWN_BYTES + self._share()
+
     def _joined(self, store: PrintStore, older: list[Segment], new: Segment) -> list[Segment]:
         lengths = store.lengths
-        work = self.folder / "work" / new.name
+        # what is found there was cut in the same way
+        work = self.folder / "work" / f"{new.name}-{self.workers}-{self._share()}"
+        if not work.exists():
+            shutil.rmtree(self.folder / "index" / new.name, ignore_errors=True)
         for other in (self.folder / "work").glob("*"):
             if other != work:
                 shutil.rmtree(other)
 
-        share = self._share()
-        chunks = _chunks(lengths, new, share // _POSTING_BYTES)
-        pieces = -(-int(lengths[new.first : new.end].sum()) // _PIECE_ITEMS)
-        new = replace(new, pieces=min(new.parts, max(self.workers, pieces)))
         votes = VoteLayout.of(new.end, int(lengths[: new.end].max(initial=1)))
-        plan = _Plan(str(self.folder), str(work), self.settings, new, tuple(older), len(chunks), votes)
+        plan = JoinPlan(str(self.folder), str(work), self.settings, new, tuple(older), votes)
+        new, found = self._found_now(plan, store)
+        _write_found(self._found_path(new), found)
+        self._commit([*older, new])
+        return [*older, new]
+
+    def _found_now(self, plan: JoinPlan, store: PrintStore) -> tuple[Segment, Found]:
+        """Write the index of the new segment: how it was cut, and the pairs of its tracks."""
+        share, new = self._share(), plan.new
+        chunks = chunks_of(store, new, share // POSTING_BYTES)
+        pieces = -(-int(store.lengths[new.first : new.end].sum()) // _PIECE_ITEMS)
+        new = replace(new, pieces=min(new.parts, max(self.workers, pieces)))
+        plan = replace(plan, new=new, num_chunks=len(chunks))
         self._run("postings", partial(_write_postings, plan), chunks)
         self._run("meet", partial(_meet, plan), range(new.pieces))
         blocks = _blocks(plan, share // _VOTE_BYTES)
         self._run("count", partial(_count, plan), blocks)
-        _write_found(self._found_path(new), _gathered([_read_found(plan.found(block)) for block in blocks]))
-        self._commit([*older, new])
-        return [*older, new]
+        return new, gathered([_read_found(plan.found(block)) for block in blocks])
 
     def _merged(self, segments: list[Segment]) -> list[Segment]:
         """Merge the last segments while the one before is not much larger: the index stays a few files."""
@@ -255,7 +291,7 @@ class PrintJoin:
             old = segments[-2:]
             whole = Segment(old[0].first, old[1].end, max(one.pieces for one in old), old[0].parts)
             self._run("merge", partial(_merge, str(self.folder), tuple(old), whole), range(whole.pieces))
-            _write_found(self._found_path(whole), _gathered([self._found(one) for one in old]))
+            _write_found(self._found_path(whole), gathered([self._found(one) for one in old]))
             segments = [*segments[:-2], whole]
             self._commit(segments)
         return segments
@@ -271,7 +307,9 @@ class PrintJoin:
     def _run(self, name: str, function: Callable[[Any], None], items: Sequence[Any]) -> None:
         """Run a stage over pieces of work, all of which must be done."""
         self.progress(name, 0, len(items), 0)
-        outcomes = self.engine.run(function, iter([(str(number), item) for number, item in enumerate(items)]))
+        numbered = iter([(str(number), item) for number, item in enumerate(items)])
+        needs = Needs(memory_bytes=self._needed_bytes(), folders=(str(self.folder.absolute()),))
+        outcomes = self.engine.run(function, numbered, needs)
         for done, outcome in enumerate(outcomes, 1):
             if outcome.error is not None:
                 raise BuildError(
@@ -288,7 +326,7 @@ class PrintJoin:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class JoinPlan:
     """What all stages of one run know."""
 
     folder: str
@@ -296,11 +334,12 @@ class _Plan:
     settings: JoinSettings
     new: Segment
     older: tuple[Segment, ...]
-    num_chunks: int
     votes: VoteLayout
+    num_chunks: int = 0
 
     @property
     def layout(self) -> PostingLayout:
+        """How postings are packed."""
         return PostingLayout(self.new.parts)
 
     @property
@@ -309,53 +348,81 @@ class _Plan:
         return -(-self.new.end // _BINS)
 
     def chunk(self, number: int, side: int) -> Path:
+        """The file of a chunk's postings."""
         return Path(self.work, "postings", f"{number}.{side}")
 
     def voted(self, piece: int) -> Path:
+        """The file of a piece's votes."""
         return Path(self.work, "votes", str(piece))
 
     def found(self, block: tuple[int, int]) -> Path:
+        """The file of a block's pairs."""
         return Path(self.work, "found", f"{block[0]}.npz")
 
 
-def _write_postings(plan: _Plan, chunk: tuple[int, int, int]) -> None:
+def _write_postings(plan: JoinPlan, chunk: tuple[int, int, int]) -> None:
     """Write the postings of the tracks of a chunk: its number, its first track, its end."""
     number, first, end = chunk
-    if plan.chunk(number, SIDES[-1]).exists():
+    if all(is_whole(plan.chunk(number, side)) for side in SIDES):
         return
-    store = PrintStore(Path(plan.folder))
+    for side, postings in enumerate(postings_by_side(plan, PrintStore(Path(plan.folder)), first, end)):
+        with PartWriter(plan.chunk(number, side), plan.new.parts) as pieces:
+            pieces.add_all(postings.words, postings.bounds)
+
+
+def postings_by_side(plan: JoinPlan, store: PrintStore, first: int, end: int) -> tuple[Postings, Postings]:
+    """Postings of the tracks from `first` to `end` (out): of those that are not labelled, and of those that are."""
     items, lengths = store.items_of(first, end), store.lengths[first:end]
     postings = postings_of(items, lengths, first, plan.layout, sample_one_in=plan.settings.sample_one_in)
     labelled = store.tracks["labelled"][plan.layout.tracks(postings.words)]
     before = np.concatenate([np.zeros(1, np.int64), np.cumsum(labelled)])[postings.bounds]
-    for side in SIDES:
-        with PartWriter(plan.chunk(number, side), plan.new.parts) as pieces:
-            pieces.add_all(postings.words[labelled == bool(side)], before if side else postings.bounds - before)
+    return (
+        Postings(postings.words[~labelled], postings.bounds - before),
+        Postings(postings.words[labelled], before),
+    )
 
 
-def _meet(plan: _Plan, piece: int) -> None:
+def _meet(plan: JoinPlan, piece: int) -> None:
     """Write a piece of the index, and the votes of all postings in it."""
-    if plan.voted(piece).exists():
+    folder = Path(plan.folder)
+    index_paths = [_index_path(folder, plan.new, piece, side) for side in SIDES]
+    if is_whole(plan.voted(piece), _BINS) and all(map(is_whole, index_paths)):
         return
     parts = plan.new.parts_of(piece)
-    folder = Path(plan.folder)
     bin_votes = plan.votes.first_votes(np.array([plan.bin_tracks]))[0]
     with contextlib.ExitStack() as stack:
         # entered first, so that it appears last: it stands for all
         voted = stack.enter_context(PartWriter(plan.voted(piece), len(parts), bins=_BINS))
-        paths = [_index_path(folder, plan.new, piece, side) for side in SIDES]
-        index = [stack.enter_context(PartWriter(path, len(parts))) for path in paths]
+        index = [stack.enter_context(writer) for writer in index_writers(folder, plan.new, piece)]
         for part in parts:
             old = [[_old_part(folder, one, part, side) for side in SIDES] for one in plan.older]
             new = [_new_part(plan, part, side, [one[side] for one in old]) for side in SIDES]
             for pieces, words in zip(index, new, strict=True):
                 pieces.add(words)
-            packed = [plan.votes.pack(*met, plan.layout) for met in _met(plan, new, old)]
-            found = np.unique(np.concatenate([np.zeros(0, np.uint64), *packed]))
+            found = votes_of(plan, new, old)
             voted.add(found, (found // bin_votes).astype(np.int64))
 
 
-def _met(plan: _Plan, new: Sequence[Words], old: Sequence[Sequence[Words]]) -> Iterator[tuple[Words, Words]]:
+def votes_of(plan: JoinPlan, new: Sequence[Words], old: Sequence[Sequence[Words]] = ()) -> Words:
+    """Votes of the postings of one part, sorted, each once.
+
+    Parameters
+    ----------
+    plan : JoinPlan
+    new : sequence of np.ndarray of uint64
+        Sorted postings of new tracks, by side.
+    old : sequence of sequence of np.ndarray of uint64
+        Those of each older segment, by side.
+
+    Returns
+    -------
+    np.ndarray of uint64 [shape=(votes,)]
+    """
+    packed = [plan.votes.pack(*met, plan.layout) for met in _met(plan, new, old)]
+    return distinct(np.concatenate([np.zeros(0, np.uint64), *packed]))
+
+
+def _met(plan: JoinPlan, new: Sequence[Words], old: Sequence[Sequence[Words]]) -> Iterator[tuple[Words, Words]]:
     """Postings that meet, of one part: those of new tracks each other and those of old ones."""
     rest, labelled = new
     groups = [(labelled, rest)]
@@ -369,7 +436,7 @@ def _met(plan: _Plan, new: Sequence[Words], old: Sequence[Sequence[Words]]) -> I
         yield from meetings(one, other, plan.layout)
 
 
-def _new_part(plan: _Plan, part: int, side: int, older: Sequence[Words]) -> Words:
+def _new_part(plan: JoinPlan, part: int, side: int, older: Sequence[Words]) -> Words:
     found = [read_part(plan.chunk(number, side), part) for number in range(plan.num_chunks)]
     return without_crowds(np.sort(np.concatenate(found)), older, plan.settings.crowd, plan.layout)
 
@@ -379,27 +446,33 @@ def _old_part(folder: Path, segment: Segment, part: int, side: int) -> Words:
     return read_part(_index_path(folder, segment, piece, side), part - segment.parts_of(piece)[0], mapped=True)
 
 
-def _count(plan: _Plan, block: tuple[int, int]) -> None:
+def _count(plan: JoinPlan, block: tuple[int, int]) -> None:
     """Write the pairs of the tracks of a block: its first track and its end."""
-    if plan.found(block).exists():
+    with contextlib.suppress(TornFile):
+        _read_found(plan.found(block))
         return
     first, end = plan.votes.first_votes(np.array(block))
     votes = []
     for piece in range(plan.new.pieces):
         for part in range(len(plan.new.parts_of(piece))):
-            words = read_part(plan.voted(piece), part, bins=_BINS, mapped=True)
+            words = read_part(plan.voted(piece), part, bins=_BINS, mapped=True, checked=False)
             # the end of the last block need not fit a vote
             stop = len(words) if block[1] == plan.new.end else int(np.searchsorted(words, end))
             votes.append(np.array(words[int(np.searchsorted(words, first)) : stop]))
     pairs = plan.votes.counted(np.concatenate(votes), plan.settings.min_votes)
     del votes
-    rates, offsets = _compared(PrintStore(Path(plan.folder)), pairs)
+    _write_found(plan.found(block), compared(plan, PrintStore(Path(plan.folder)), pairs))
+
+
+def compared(plan: JoinPlan, store: PrintStore, pairs: Pairs) -> Found:
+    """Those of some pairs whose fingerprints are near each other, and how many are not."""
+    rates, offsets = _rates(store, pairs)
     kept = rates <= plan.settings.max_bit_error_rate
     near = Pairs(pairs.a[kept], pairs.b[kept], pairs.votes[kept], offsets[kept])
-    _write_found(plan.found(block), Found(near, rates[kept], int(np.count_nonzero(~kept))))
+    return Found(near, rates[kept], int(np.count_nonzero(~kept)))
 
 
-def _compared(store: PrintStore, pairs: Pairs) -> tuple[npt.NDArray[np.float64], Ints]:
+def _rates(store: PrintStore, pairs: Pairs) -> tuple[npt.NDArray[np.float64], Ints]:
     """Bit error rates of pairs over all their overlap, and the offsets nearby at which they are the lowest.
 
     The rate is 1 where the overlap is too short.
@@ -408,8 +481,8 @@ def _compared(store: PrintStore, pairs: Pairs) -> tuple[npt.NDArray[np.float64],
     rates, offsets = np.ones(len(pairs.a)), pairs.offset_items.copy()
     for number, (a, b, offset) in enumerate(zip(pairs.a, pairs.b, pairs.offset_items.tolist(), strict=True)):
         first, second = prints[a], prints[b]
-        best = match_at(first, second, offset)
-        if best.bit_error_rate < _STRANGERS:
+        if match_at(first, second, offset, one_in=_GLANCE).bit_error_rate < _STRANGERS:
+            best = match_at(first, second, offset)
             beside = (match_at(first, second, offset + step) for step in (-1, 1))
             best = min(best, *beside, key=lambda match: match.bit_error_rate)
             if best.overlap_items >= least_overlap(first, second):
@@ -423,25 +496,25 @@ def _merge(folder: str, old: Sequence[Segment], whole: Segment, piece: int) -> N
     """Write a piece of the index of two segments together."""
     for side in SIDES:
         path = _index_path(Path(folder), whole, piece, side)
-        if not path.exists():
+        if not is_whole(path):
             with PartWriter(path, len(whole.parts_of(piece))) as pieces:
                 for part in whole.parts_of(piece):
                     pieces.add(np.sort(np.concatenate([_old_part(Path(folder), one, part, side) for one in old])))
 
 
-def _chunks(lengths: Ints, segment: Segment, most_items: int) -> list[tuple[int, int, int]]:
+def chunks_of(store: PrintStore, segment: Segment, most_items: int) -> list[tuple[int, int, int]]:
     """Tracks cut where a chunk has enough items or tracks: number, first, end."""
     chunks: list[tuple[int, int, int]] = []
     first = segment.first
     while first < segment.end:
-        sums = np.cumsum(lengths[first : min(segment.end, first + _CHUNK_TRACKS)])
+        sums = np.cumsum(store.lengths[first : min(segment.end, first + _CHUNK_TRACKS)])
         stop = first + max(1, int(np.searchsorted(sums, most_items, side="right")))
         chunks.append((len(chunks), first, stop))
         first = stop
     return chunks
 
 
-def _blocks(plan: _Plan, most_votes: int) -> list[tuple[int, int]]:
+def _blocks(plan: JoinPlan, most_votes: int) -> list[tuple[int, int]]:
     """Tracks cut where they have enough votes: first, end."""
     counts = np.zeros(_BINS, np.int64)
     for piece in range(plan.new.pieces):
@@ -453,6 +526,11 @@ def _blocks(plan: _Plan, most_votes: int) -> list[tuple[int, int]]:
             first, held = number * plan.bin_tracks, 0
         held += votes
     return [*blocks, (first, plan.new.end)]
+
+
+def index_writers(folder: Path, segment: Segment, piece: int) -> list[PartWriter]:
+    """What writes a piece of a segment's index, by side."""
+    return [PartWriter(_index_path(folder, segment, piece, side), len(segment.parts_of(piece))) for side in SIDES]
 
 
 def _size(segment: Segment) -> int:
@@ -469,12 +547,15 @@ def _write_found(path: Path, found: Found) -> None:
 
 
 def _read_found(path: Path) -> Found:
-    with np.load(path, allow_pickle=False) as file:
-        pairs = Pairs(*(file[name] for name in ("a", "b", "votes", "offset_items")))
-        return Found(pairs, file["bit_error_rates"], int(file["strangers"]))
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            pairs = Pairs(*(file[name] for name in ("a", "b", "votes", "offset_items")))
+            return Found(pairs, file["bit_error_rates"], int(file["strangers"]))
+    except (OSError, EOFError, ValueError, LookupError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+        raise TornFile(path) from error
 
 
-def _gathered(found: Sequence[Found]) -> Found:
+def gathered(found: Sequence[Found]) -> Found:
     """All pairs together, in the order of a and b."""
     columns = [
         np.concatenate([np.zeros(0, np.int64), *(getattr(one.pairs, name) for one in found)])

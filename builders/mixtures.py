@@ -190,9 +190,13 @@ class _Run(Run):
             raise AudioError(f"{self.out}: none of {len(works)} mixtures could be rendered (first: {first.detail})")
 
     def _is_whole(self, value: dict[str, Any]) -> bool:
-        """Whether the files of a mixture that was rendered before are still there."""
+        """Whether the files of a mixture that was rendered before are still there.
+
+        One that was drawn again is rendered again: what could not be read then may be readable now.
+        """
         mixture_id = value["stems"][0]["song_id"]
-        return is_whole(self.out, value) and (not self.recipe.jams or _annotation(self.out, mixture_id).is_file())
+        is_annotated = _annotation_id(self.out, mixture_id, self.recipe) == value.get("annotation")
+        return not value["replaced"] and is_annotated and is_whole(self.out, value)
 
     def write(self) -> None:
         """The tables, the stems table last."""
@@ -250,6 +254,12 @@ def _annotation(out: Path, mixture_id: str) -> Path:
     return out / "annotations" / f"{mixture_id}.jams"
 
 
+def _annotation_id(out: Path, mixture_id: str, recipe: MixtureRecipe) -> str | None:
+    """The content id of a mixture's annotation; None where it has none."""
+    path = _annotation(out, mixture_id)
+    return content_id(path) if recipe.jams and path.is_file() else None
+
+
 Facts: TypeAlias = Mapping[tuple[str, str], Mapping[str, str]]
 """What is known of stems, by the root and path that events name: columns of the stems table, and `license`."""
 
@@ -303,7 +313,8 @@ def _render_item(
         ]
         jam = jams_of_plan(mixture.plan, pool.roots, label="tags", stems=pd.DataFrame(known) if known else None)
         write_jams(_annotation(out, item.mixture_id), jam)
-    return Product({"stems": stems, "events": rows, "replaced": len(replaced)})
+    annotation = _annotation_id(out, item.mixture_id, recipe)
+    return Product({"stems": stems, "events": rows, "replaced": len(replaced), "annotation": annotation})
 
 
 def _written(

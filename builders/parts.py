@@ -1,18 +1,33 @@
 """Files of sorted 64-bit words, cut into parts that are read one by one, by copy or mapped into memory.
 
-A file holds a histogram (where one is kept), the number of bounds, the bounds of its parts, and the words: all
-little-endian and of 8 bytes.
+A file holds a histogram (where one is kept), the number of bounds, the bounds of its parts, the checksum of each
+part (CRC-32), that of all these, and the words: all little-endian and of 8 bytes. What a disk has lost is told from
+what was written, never taken for fewer words.
 """
 
 from __future__ import annotations
 
+import itertools
+import zlib
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 from curation.joining import Ints, Words
+from manifests.errors import BuildError
 from manifests.files import replacing
+
+
+class TornFile(BuildError):
+    """A file is not what was written; it can be made again."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(f"{path}: is not what was written; remove it, and it is made again")
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[type[TornFile], tuple[str]]:
+        return TornFile, (self.path,)
 
 
 class PartWriter:
@@ -31,6 +46,7 @@ class PartWriter:
         self._replacing = replacing(path)
         self._counts = np.zeros(bins, np.int64)
         self._bounds = np.zeros(num_parts + 1, np.int64)
+        self._sums = np.zeros(num_parts, np.int64)
         self._part = 0
 
     def __enter__(self) -> PartWriter:
@@ -42,6 +58,7 @@ class PartWriter:
         """Write the next part, and count the bins that its words are in."""
         self._write(words)
         self._bounds[self._part + 1] = self._bounds[self._part] + len(words)
+        self._sums[self._part] = _checksum(words)
         self._part += 1
         if bins is not None:
             self._counts += np.bincount(bins, minlength=len(self._counts))
@@ -50,6 +67,7 @@ class PartWriter:
         """Write all parts at once: part `p` is ``words[bounds[p]:bounds[p + 1]]``."""
         self._write(words)
         self._bounds[:] = bounds
+        self._sums[:] = [_checksum(words[a:b]) for a, b in itertools.pairwise(bounds.tolist())]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -60,13 +78,14 @@ class PartWriter:
         self._replacing.__exit__(kind, error, trace)
 
     def _write_head(self) -> None:
-        self._write(np.concatenate([self._counts, [len(self._bounds)], self._bounds]))
+        head = np.concatenate([self._counts, [len(self._bounds)], self._bounds, self._sums])
+        self._write(np.append(head, _checksum(head)))
 
     def _write(self, numbers: Ints | Words) -> None:
         self._file.write(np.ascontiguousarray(numbers).data.cast("B"))
 
 
-def read_part(path: Path, part: int, *, bins: int = 0, mapped: bool = False) -> Words:
+def read_part(path: Path, part: int, *, bins: int = 0, mapped: bool = False, checked: bool = True) -> Words:
     """One part of a file.
 
     Parameters
@@ -77,25 +96,66 @@ def read_part(path: Path, part: int, *, bins: int = 0, mapped: bool = False) -> 
         Of the file's histogram.
     mapped : bool
         Whether the words are read when they are looked at.
+    checked : bool
+        Whether the words are compared with their checksum, for which all are read. Without, only the head is.
 
     Returns
     -------
     np.ndarray of uint64 [shape=(words,)]
+
+    Raises
+    ------
+    TornFile
+        When the file is not what was written.
     """
-    with path.open("rb") as file:
-        file.seek(8 * bins)
-        num_bounds = int(np.fromfile(file, np.int64, 1)[0])
-        file.seek(8 * (bins + 1 + part))
-        begin, end = np.fromfile(file, np.int64, 2).tolist()
-        offset = 8 * (bins + 1 + num_bounds + begin)
-        if begin == end:
-            return np.zeros(0, np.uint64)
-        if mapped:
-            return np.memmap(file, np.uint64, "r", offset, (end - begin,))
-        file.seek(offset)
-        return np.fromfile(file, np.uint64, end - begin)
+    bounds, sums = _read_head(path, bins)
+    begin, end = bounds[part : part + 2].tolist()
+    if begin == end:
+        return np.zeros(0, np.uint64)
+    offset = 8 * (bins + 2 + len(bounds) + len(sums) + begin)
+    if path.stat().st_size < offset + 8 * (end - begin):
+        raise TornFile(path)
+    if mapped:
+        words: Words = np.asarray(np.memmap(path, np.uint64, "r", offset, (end - begin,)))
+    else:
+        words = np.fromfile(path, np.uint64, end - begin, offset=offset)
+    # a read that fails gives fewer words, and no error
+    if len(words) < end - begin or (checked and _checksum(words) != sums[part]):
+        raise TornFile(path)
+    return words
 
 
 def read_bins(path: Path, bins: int) -> Ints:
     """The histogram of a file."""
+    _read_head(path, bins)
     return np.fromfile(path, np.int64, bins)
+
+
+def is_whole(path: Path, bins: int = 0) -> bool:
+    """Whether a file is there, and is what was written, to the last word."""
+    try:
+        for part in range(len(_read_head(path, bins)[1])):
+            read_part(path, part, bins=bins)
+    except TornFile:
+        return False
+    return True
+
+
+def _read_head(path: Path, bins: int) -> tuple[Ints, Ints]:
+    """Bounds and checksums of the parts."""
+    try:
+        with path.open("rb") as file:
+            head = np.fromfile(file, np.int64, bins + 1)
+            num_bounds = int(head[-1]) if len(head) == bins + 1 else 0
+            if not 0 < num_bounds <= path.stat().st_size // 16:
+                raise TornFile(path)
+            rest = np.fromfile(file, np.int64, 2 * num_bounds)
+    except FileNotFoundError as error:
+        raise TornFile(path) from error
+    if len(rest) < 2 * num_bounds or _checksum(np.append(head, rest[:-1])) != rest[-1]:
+        raise TornFile(path)
+    return rest[:num_bounds], rest[num_bounds:-1]
+
+
+def _checksum(numbers: Ints | Words) -> int:
+    return zlib.crc32(np.ascontiguousarray(numbers).data.cast("B"))

@@ -94,7 +94,10 @@ class PrintStore:
         begin, stop = self._ends[first], self._ends[end]
         if begin == stop:
             return np.zeros(0, np.uint32)
-        return np.fromfile(self._path("items"), "<u4", stop - begin, offset=begin * _ITEM_BYTES)
+        items = np.fromfile(self._path("items"), "<u4", stop - begin, offset=begin * _ITEM_BYTES)
+        if len(items) < stop - begin:  # a read that fails gives fewer, and no error
+            raise BuildError(f"{self._path('items')}: cannot be read to its end; check the disk, or {_FIX}")
+        return items
 
     def mapped(self) -> MappedPrints:
         """All fingerprints, without reading them."""
@@ -201,18 +204,20 @@ class MappedPrints:
 
     def __init__(self, path: Path, ends: npt.NDArray[np.int64]) -> None:
         self._ends = ends
-        self._items: npt.NDArray[np.uint32] = (
-            np.memmap(path, "<u4", "r", shape=(int(ends[-1]),)) if ends[-1] else np.zeros(0, np.uint32)
-        )
+        self._map: mmap.mmap | None = None
+        self._items = np.zeros(0, np.uint32)
+        if ends[-1]:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), int(ends[-1]) * _ITEM_BYTES, access=mmap.ACCESS_READ)
+            self._items = np.frombuffer(self._map, "<u4")
 
     def __getitem__(self, track: int) -> Fingerprint:
         return self._items[self._ends[track] : self._ends[track + 1]]
 
     def let_go(self) -> None:
         """Give back the memory of what was looked at; it is read from the disk again when it is needed."""
-        mapped = getattr(self._items, "_mmap", None)
-        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def opened_store(folder: Path) -> PrintStore:

@@ -105,7 +105,7 @@ class Run:
         settings = {"builder": self.builder, "recipe": self.settings, **self.claim}
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         if path.exists():
-            before = path.read_text(encoding="utf-8")
+            before = _recorded(path)
             if before != text and not self._came_to_nothing(before):
                 raise BuildError(
                     f"{path}: {_first_difference(before, settings)}; use the same settings, or another --out folder"
@@ -413,6 +413,15 @@ def remove_stale(out: Path, ours: Iterable[str], kept: Collection[str]) -> None:
 def _uncached(stage: Stage[Any], works: Sequence[Work[Any]], engine: Engine) -> Iterable[Done]:
     for outcome in engine.run(stage.function, iter([(work.name, work.item) for work in works]), stage.needs):
         yield Done(outcome.key, outcome.result, outcome.error)
+
+
+def _recorded(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise BuildError(
+            f"{path}: cannot be read ({error.strerror or error}); check the disk, then run the same command again"
+        ) from error
 
 
 def _first_difference(before: str, settings: dict[str, Any]) -> str:

@@ -11,8 +11,8 @@ The two bits that each of Chromaprint's classifiers gives are a level in Gray co
 compares with one threshold, the lower with two, and is wrong twice as often where a voice is laid over the music. A
 key is 12 coarse bits (without those of the four classifiers that are wrong most often) of the items at
 `KEY_ITEMS`: 0, 0.5 and 1.5 s. Compared with an item that is equal in all its 32 bits, on 89 mixtures with their
-instrumentals, two unrelated moments agree about as rarely (6e-8 against 4e-8), and pairs with loud voices share more:
-the weakest tenth 16 keys against 10, the weakest fiftieth 6 against 2 (docs/scale.md).
+instrumentals, two unrelated moments agree about as rarely (6e-8 against 4e-8), and pairs with loud voices share
+more: the weakest tenth 16 keys against 10, the weakest fiftieth 6 against 2 (docs/scale.md).
 
 Items of silence have no key, nor have items that equal the one before or after (held tones and other standstills).
 
@@ -154,12 +154,16 @@ def postings_of(
     words = words[_not_beyond(words >> np.uint64(_ITEM_BITS), _PER_TRACK)]
     first_keys = np.arange(layout.parts, dtype=np.uint64) << np.uint64(layout.rest_bits + 32)
     bounds = np.append(np.searchsorted(words, first_keys), len(words))
-    above = np.uint64(_KEY_BITS - layout.rest_bits)  # what the part says already
-    rest = words << above >> (above + np.uint64(32))
-    tracks = (words >> np.uint64(_ITEM_BITS) & np.uint64(_CHUNK_TRACKS - 1)) + np.uint64(first_track)
-    return Postings(
-        rest << np.uint64(64 - layout.rest_bits) | tracks << np.uint64(_ITEM_BITS) | words & _ITEM_MASK, bounds
-    )
+    # in place: these are the largest arrays of the join
+    tracks = words >> np.uint64(_ITEM_BITS)
+    tracks &= np.uint64(_CHUNK_TRACKS - 1)
+    tracks += np.uint64(first_track)
+    tracks <<= np.uint64(_ITEM_BITS)
+    tracks |= words & _ITEM_MASK
+    words >>= np.uint64(32)
+    words <<= np.uint64(64 - layout.rest_bits)  # what the part says already goes over the edge
+    words |= tracks
+    return Postings(words, bounds)
 
 
 def without_crowds(part: Words, older: Sequence[Words], crowd: int, layout: PostingLayout) -> Words:
@@ -185,12 +189,12 @@ def without_crowds(part: Words, older: Sequence[Words], crowd: int, layout: Post
         return part
     rest = part >> shift
     first = np.flatnonzero(_changes(rest))
-    rank = np.arange(len(part)) - np.repeat(first, np.diff([*first, len(part)]))
+    rank = np.arange(len(part)) - np.repeat(first, np.diff(first, append=len(part)))
     before = np.zeros(len(first), np.int64)
     for one in older:
         begin, end = _range(one, rest[first], shift)
         before += end - begin
-    return part[rank + np.repeat(before, np.diff([*first, len(part)])) < crowd]
+    return part[rank + np.repeat(before, np.diff(first, append=len(part))) < crowd]
 
 
 def meetings(left: Words, right: Words | None, layout: PostingLayout) -> Iterator[tuple[Words, Words]]:
@@ -309,16 +313,15 @@ class VoteLayout:
             In the order of a and b.
         """
         time, offset = np.uint64(self.time_bits), np.uint64(self.offset_bits)
-        votes = np.sort(votes)
-        votes = votes[_changes(votes)]
+        votes = distinct(votes)
         pair = votes >> (time + offset)
         first = np.flatnonzero(_changes(pair))
-        sizes = np.diff([*first, len(votes)])
+        sizes = np.diff(first, append=len(votes))
         votes = votes[np.repeat(sizes >= min_votes, sizes)]  # nearly all pairs of strangers end here
 
         cell = votes >> time
         first = np.flatnonzero(_changes(cell))
-        cells, own = cell[first], np.diff([*first, len(votes)])
+        cells, own = cell[first], np.diff(first, append=len(votes))
         follows = np.append(cells[1:] == cells[:-1] + np.uint64(1), False)[: len(cells)]
         of_next = np.where(follows, np.append(own[1:], 0)[: len(cells)], 0)
         beside = votes + (np.uint64(1) << time)
@@ -387,6 +390,21 @@ def _keyed(items: Fingerprint, lengths: Ints, ends: Ints, begin: int, sample_one
         wanted &= keys % np.uint64(sample_one_in) == 0
     words = keys << np.uint64(32) | track.astype(np.uint64) << np.uint64(_ITEM_BITS) | place.astype(np.uint64)
     return np.asarray(words[wanted])
+
+
+def distinct(words: Words) -> Words:
+    """Sorted words, each once. `np.unique` hashes them first, which takes longer.
+
+    Parameters
+    ----------
+    words : np.ndarray of uint64 [shape=(words,)]
+
+    Returns
+    -------
+    np.ndarray of uint64
+    """
+    words = np.sort(words)
+    return np.asarray(words[_changes(words)])
 
 
 def _changes(values: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.bool_]:

@@ -207,6 +207,12 @@ def test_a_recipe_file_that_cannot_be_read_is_refused(tmp_path: Path, music: Pat
         build(music, tmp_path)
 
 
+def test_a_recipe_that_the_disk_does_not_give_is_told(tmp_path: Path, music: Path) -> None:
+    (tmp_path / "recipe.json").mkdir()
+    with pytest.raises(BuildError, match=r"recipe\.json: cannot be read \(Is a directory\); check the disk"):
+        build(music, tmp_path)
+
+
 def test_jsonl_tables_equal_parquet_ones_and_replace_them(corpus: Corpus, music: Path) -> None:
     frames = {name: table(corpus, name) for name in TABLES}
     build(music, corpus.folder, settings={"table_format": "jsonl"})

@@ -321,6 +321,41 @@ def test_workers_die_with_a_driver_that_is_killed(driver: subprocess.Popen[str],
     assert [path.stat().st_size for path in tmp_path.glob("*.log")] == sizes
 
 
+def test_a_clock_that_jumps_costs_no_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, jumps = time.time, itertools.count()
+    monkeypatch.setattr(time, "time", lambda: real() + 1e6 * next(jumps))
+    engine = LocalEngine(1, timeout_s=PATIENCE_S)
+    outcomes = fates(engine.run(partial(stages.note_and_wait, tmp_path), ((name, name) for name in "abc")))
+    assert [error for _, error in outcomes.values()] == [None] * 3
+
+
+def test_a_machine_that_sleeps_costs_no_item(tmp_path: Path) -> None:
+    patient = """
+        import sys, time
+        from pathlib import Path
+        from builders.engine import LocalEngine
+
+        def work(path):
+            path.touch()
+            for _ in range(15):
+                time.sleep(0.1)
+
+        if __name__ == "__main__":
+            items = [("0", Path(sys.argv[1], "begun"))]
+            print([outcome.error for outcome in LocalEngine(1, timeout_s=5).run(work, items)])
+    """
+    process = start_script(tmp_path, patient)
+    try:
+        assert ended((tmp_path / "begun").exists)
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(6)  # longer than an item may take
+        os.killpg(process.pid, signal.SIGCONT)
+        output, errors = process.communicate(timeout=PATIENCE_S)
+    finally:
+        end_group(process)
+    assert (output, errors) == ("[None]\n", "")
+
+
 def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     unguarded = """
         from builders.engine import LocalEngine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,31 @@ def columns(found: Found) -> dict[str, Any]:
 def joined(folder: Path, tracks: Iterable[Print], settings: JoinSettings = FEW_VOTES, **options: Any) -> Found:
     PrintStore(folder).add(tracks)
     return PrintJoin(folder, options.pop("engine", LocalEngine(0)), settings, **options).run()
+
+
+def stopped(folder: Path, tracks: Iterable[Print], stage: str, **options: Any) -> None:
+    """A join that is stopped before the first piece of a stage."""
+
+    def stop(name: str, done: int, total: int, rejected: int) -> None:
+        if name == stage:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        joined(folder, tracks, progress=stop, **options)
+
+
+TEARS = ("tail", "head", "middle", "gone")
+
+
+def tear(folder: Path, pattern: str, how: str) -> None:
+    (path,) = folder.glob(pattern)
+    data = path.read_bytes()
+    path.unlink()
+    if how == "tail":
+        path.write_bytes(data[:-9])
+    elif how != "gone":
+        at = 0 if how == "head" else len(data) // 2
+        path.write_bytes(data[:at] + bytes(40) + data[at + 40 :])
 
 
 def segments(folder: Path) -> list[tuple[int, int]]:
@@ -101,6 +127,13 @@ class TestStore:
         with pytest.raises(BuildError, match=r"store\.json promises"):
             _ = PrintStore(tmp_path).tracks
 
+    def test_items_that_cannot_be_read_are_told(self, tmp_path: Path) -> None:
+        store = PrintStore(tmp_path).add(TRACKS[:4])
+        assert len(store.tracks) == 4
+        os.truncate(tmp_path / "items.bin", 400)
+        with pytest.raises(BuildError, match=r"items\.bin: cannot be read to its end"):
+            store.items_of(0, 4)
+
     @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}'])
     def test_a_broken_commit_record_is_named(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "store.json").write_text(text)
@@ -159,7 +192,7 @@ class TestJoin:
         expected = columns(joined(tmp_path / "one", TRACKS))
         monkeypatch.setattr(PostingLayout, "of", classmethod(lambda cls, count: cls(1024)))
         monkeypatch.setattr(join, "_PIECE_ITEMS", 40_000)
-        monkeypatch.setattr(join, "_POSTING_BYTES", 200_000)
+        monkeypatch.setattr(join, "POSTING_BYTES", 200_000)
         monkeypatch.setattr(join, "_VOTE_BYTES", 100_000_000)
         calls: list[tuple[str, int]] = []
         many = joined(tmp_path / "many", TRACKS, progress=lambda name, done, total, _: calls.append((name, total)))
@@ -195,6 +228,50 @@ class TestJoin:
         assert columns(joined(tmp_path / "stopped", TRACKS[60:70])) == columns(
             joined(tmp_path / "once", TRACKS[:70])
         )
+
+    def test_a_first_run_that_stops_goes_on_where_it_was(self, tmp_path: Path) -> None:
+        stopped(tmp_path, TRACKS[:60], "count")
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("work/*/*/*")}
+        assert {path.parent.name for path in before} == {"postings", "votes"}
+        stopped(tmp_path, [], "count")
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+
+    @pytest.mark.parametrize(
+        ("stage", "before", "after"),
+        [
+            ("meet", {"memory_bytes": 1_000_000_000}, {"memory_bytes": 8_000_000_000}),
+            ("count", {"workers": 2}, {"workers": 5}),
+        ],
+    )
+    def test_a_run_that_stops_goes_on_with_other_workers_and_memory(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        stage: str,
+        before: dict[str, int],
+        after: dict[str, int],
+    ) -> None:
+        monkeypatch.setattr(PostingLayout, "of", classmethod(lambda cls, count: cls(64)))
+        monkeypatch.setattr(join, "POSTING_BYTES", 50_000)
+        expected = columns(joined(tmp_path / "whole", TRACKS[:100]))
+        stopped(tmp_path / "stopped", TRACKS[:100], stage, **before)
+        assert columns(joined(tmp_path / "stopped", [], **after)) == expected
+
+    @pytest.mark.parametrize("torn", ["index/*/0.0", "found/*.npz", "join.json"])
+    @pytest.mark.parametrize("how", TEARS)
+    def test_files_that_are_torn_are_made_again(self, tmp_path: Path, torn: str, how: str) -> None:
+        expected = columns(joined(tmp_path / "whole", TRACKS[:70]))
+        joined(tmp_path / "torn", TRACKS[:60])
+        tear(tmp_path / "torn", torn, how)
+        assert columns(joined(tmp_path / "torn", TRACKS[60:70])) == expected
+
+    @pytest.mark.parametrize("torn", ["work/*/postings/0.0", "work/*/votes/0", "index/*/0.1"])
+    @pytest.mark.parametrize("how", TEARS)
+    def test_the_work_of_a_run_that_is_torn_is_done_again(self, tmp_path: Path, torn: str, how: str) -> None:
+        expected = columns(joined(tmp_path / "whole", TRACKS[:60]))
+        stopped(tmp_path / "torn", TRACKS[:60], "meet" if "postings" in torn else "count")
+        tear(tmp_path / "torn", torn, how)
+        assert columns(joined(tmp_path / "torn", [])) == expected
 
     def test_what_was_joined_is_not_joined_again(self, tmp_path: Path) -> None:
         first = columns(joined(tmp_path, TRACKS[:50]))

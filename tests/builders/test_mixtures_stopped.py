@@ -86,11 +86,15 @@ def test_a_set_that_was_killed_resumes_and_comes_out_the_same(
 
 
 @pytest.mark.parametrize("lost", ["audio/0-0000-00000001/music.flac", "annotations/0-0000-00000001.jams"])
-def test_what_was_lost_is_rendered_again(
-    built: Path, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+@pytest.mark.parametrize("kept", [None, 100])
+def test_what_was_lost_or_torn_is_rendered_again(
+    built: Path, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str, kept: int | None
 ) -> None:
     out = Path(shutil.copytree(built, tmp_path / "set"))
-    (out / lost).unlink()
+    if kept is None:
+        (out / lost).unlink()
+    else:
+        os.truncate(out / lost, kept)
     rendered: list[int] = []
     real = mixtures_module._render_item
     monkeypatch.setattr(
@@ -200,6 +204,18 @@ def test_mixtures_with_a_broken_file_are_drawn_again(library: Path, tmp_path: Pa
     build_mixtures(tmp_path / "set", library)  # counts are those of the set, not of the run
     assert run_of(tmp_path / "set")["replaced"] == run_of(tmp_path / "other")["replaced"]
     assert check_build(tmp_path / "set") == []
+
+
+def test_a_file_that_can_be_read_again_is_heard_where_it_was_first_drawn(library: Path, tmp_path: Path) -> None:
+    build_mixtures(tmp_path / "undisturbed", library)
+    victim = library / "audio/effects1/effects.flac"
+    whole = victim.read_bytes()
+    victim.write_bytes(b"x" * 4000)
+    build_mixtures(tmp_path / "set", library)
+    assert bytes_of(tmp_path / "set") != bytes_of(tmp_path / "undisturbed")
+    victim.write_bytes(whole)
+    build_mixtures(tmp_path / "set", library)
+    assert bytes_of(tmp_path / "set") == bytes_of(tmp_path / "undisturbed")
 
 
 def test_mixtures_with_a_broken_file_are_left_out_on_request(library: Path, tmp_path: Path) -> None:
