@@ -261,7 +261,12 @@ class _Run(Run):
         rate = max(_STRANGER_ERROR_RATE, recipe.max_bit_error_rate)
         settings = JoinSettings(recipe.against, recipe.min_votes, recipe.sample_one_in, max_bit_error_rate=rate)
         workers = max(1, getattr(self.engine, "jobs", None) or 1)
-        return PrintJoin(store.folder, self.engine, settings, self.memory_bytes, workers, self.progress).run()
+        join: type[PrintJoin] = PrintJoin
+        if type(self.engine).__module__ == "builders.cluster":  # asked by name: the extra need not be there
+            from builders.cluster_join import ClusterJoin
+
+            join = ClusterJoin
+        return join(store.folder, self.engine, settings, self.memory_bytes, workers, self.progress).run()
 
     def align(self, tracks: dict[str, TrackRow], candidates: list[Candidate]) -> list[dict[str, Any]]:
         """Candidates to compared pairs: rows of the pairs table, with `relation`, without status and song."""

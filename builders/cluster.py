@@ -137,7 +137,14 @@ class RayEngine:
         finally:
             crew.stop()
 
-    def _connect(self) -> None:
+    def connect(self) -> None:
+        """Connect this process to the cluster, if it is not.
+
+        Raises
+        ------
+        BuildError
+            There is none at the address.
+        """
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -224,7 +231,7 @@ class _Crew(Generic[Result]):
 
     def new_worker(self) -> Any:
         if self.make is None:
-            self.engine._connect()
+            self.engine.connect()
             self.make = _maker(self.stage, self.engine, self.needs)
         return self.make()
 
@@ -290,13 +297,13 @@ def _maker(stage: bytes, engine: RayEngine, needs: Needs) -> Callable[[], Any]:
         num_cpus=wanted["CPU"],
         num_gpus=wanted["GPU"],
         memory=wanted["memory"],
-        runtime_env={"env_vars": _environment()},
+        runtime_env={"env_vars": environment()},
     )
     shared = ray.put(stage)
     return lambda: actor.remote(shared, engine._bench_engine(), needs.folders, os.getcwd(), versions())
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """What workers know of this process: our settings, and where our packages are if they are not installed."""
     settings = {name: value for name, value in os.environ.items() if name.startswith("STEMLOOM_")}
     home = str(Path(__file__).resolve().parents[1])

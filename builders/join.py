@@ -68,7 +68,7 @@ _VOTE_BYTES = 120
 _PIECE_ITEMS = 25_000_000
 _CHUNK_TRACKS = 1 << 16
 _BINS = 4096
-_GROWTH = 3
+_GROWTH, _LARGE = 3, 64
 _FEW_ITEMS = 5_000_000
 """Fingerprints of some three thousand songs: joined here, before workers had started."""
 
@@ -389,18 +389,23 @@ def _meet(plan: JoinPlan, piece: int) -> None:
     if is_whole(plan.voted(piece), _BINS) and all(map(is_whole, index_paths)):
         return
     parts = plan.new.parts_of(piece)
-    bin_votes = plan.votes.first_votes(np.array([plan.bin_tracks]))[0]
+    first_votes = plan.votes.first_votes(np.arange(-(-plan.new.end // plan.bin_tracks)) * plan.bin_tracks)
     with contextlib.ExitStack() as stack:
         # entered first, so that it appears last: it stands for all
         voted = stack.enter_context(PartWriter(plan.voted(piece), len(parts), bins=_BINS))
         index = [stack.enter_context(writer) for writer in index_writers(folder, plan.new, piece)]
         for part in parts:
-            old = [[_old_part(folder, one, part, side) for side in SIDES] for one in plan.older]
+            # few new tracks look at few places of a large index: to read all of it would take longer than they do
+            large = [_size(one) > _LARGE * _size(plan.new) for one in plan.older]
+            old = [
+                [_old_part(folder, one, part, side, checked=not is_large) for side in SIDES]
+                for one, is_large in zip(plan.older, large, strict=True)
+            ]
             new = [_new_part(plan, part, side, [one[side] for one in old]) for side in SIDES]
             for pieces, words in zip(index, new, strict=True):
                 pieces.add(words)
             found = votes_of(plan, new, old)
-            voted.add(found, (found // bin_votes).astype(np.int64))
+            voted.add(found, np.diff(np.searchsorted(found, first_votes), append=len(found)))
 
 
 def votes_of(plan: JoinPlan, new: Sequence[Words], old: Sequence[Sequence[Words]] = ()) -> Words:
@@ -441,9 +446,10 @@ def _new_part(plan: JoinPlan, part: int, side: int, older: Sequence[Words]) -> W
     return without_crowds(np.sort(np.concatenate(found)), older, plan.settings.crowd, plan.layout)
 
 
-def _old_part(folder: Path, segment: Segment, part: int, side: int) -> Words:
+def _old_part(folder: Path, segment: Segment, part: int, side: int, *, checked: bool = True) -> Words:
     piece = segment.piece_of(part)
-    return read_part(_index_path(folder, segment, piece, side), part - segment.parts_of(piece)[0], mapped=True)
+    path, place = _index_path(folder, segment, piece, side), part - segment.parts_of(piece)[0]
+    return read_part(path, place, mapped=True, checked=checked)
 
 
 def _count(plan: JoinPlan, block: tuple[int, int]) -> None:

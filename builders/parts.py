@@ -54,14 +54,14 @@ class PartWriter:
         self._write_head()
         return self
 
-    def add(self, words: Words, bins: Ints | None = None) -> None:
-        """Write the next part, and count the bins that its words are in."""
+    def add(self, words: Words, counts: Ints | None = None) -> None:
+        """Write the next part, and add to the histogram's first bins how many of its words are in each."""
         self._write(words)
         self._bounds[self._part + 1] = self._bounds[self._part] + len(words)
         self._sums[self._part] = _checksum(words)
         self._part += 1
-        if bins is not None:
-            self._counts += np.bincount(bins, minlength=len(self._counts))
+        if counts is not None:
+            self._counts[: len(counts)] += counts
 
     def add_all(self, words: Words, bounds: Ints) -> None:
         """Write all parts at once: part `p` is ``words[bounds[p]:bounds[p + 1]]``."""

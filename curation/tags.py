@@ -16,6 +16,7 @@ IFPI, "International Standard Recording Code Handbook", 4th edition, 2021, secti
 MusicBrainz Picard documentation, appendix B: tag mapping.
 """
 
+import errno
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tinytag import TinyTag, UnsupportedFormatError
+
+from manifests.errors import AudioError
 
 __all__ = ["MAX_TEXT", "Tags", "clean", "parse_isrc", "parse_mbid", "parse_year", "read_tags"]
 
@@ -84,11 +87,21 @@ def read_tags(path: Path) -> Tags:
     -------
     Tags
         Empty, with a `warning` that names the path and the cause, when the tags cannot be read.
+
+    Raises
+    ------
+    AudioError
+        When the disk does not give the file's bytes.
     """
     try:
         raw = _parse(path)
     # Tags are written by everybody, and a parser of broken bytes may fail in any way; none is worth the file.
     except Exception as error:
+        # but for a disk that does not give them, which it may do the next time; a seek to nowhere is a parser's
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise AudioError(
+                f"{path}: its tags cannot be read ({error.strerror}); check the disk, or copy the file again"
+            ) from error
         cause = clean(str(error)) or type(error).__name__
         return Tags(warning=f"{path}: tags cannot be read ({cause}); the file counts as untagged")
     other = {key.casefold(): values for key, values in raw.other.items()}

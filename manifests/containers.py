@@ -12,6 +12,7 @@ section 2.4.2 (MPEG audio header), the Xing/Info and VBRI headers as LAME and Fr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import mmap
 import struct
@@ -77,7 +78,7 @@ def refuse_cut_short(path: Path) -> None:
         Naming the path, the size that was claimed and the size that is there.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with _reading(path) as file:
         magic = file.read(12)
         if magic[:4] in (b"RIFF", b"RF64") and magic[8:] == b"WAVE":
             claimed = _chunked_size(file, size, b"data", "<")
@@ -108,11 +109,22 @@ def wav_data_start(path: Path) -> int | None:
         In bytes; None when it is no RIFF or RF64 file with a data chunk.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with _reading(path) as file:
         magic = file.read(12)
         if magic[:4] not in (b"RIFF", b"RF64") or magic[8:] != b"WAVE":
             return None
         return _audio_chunk(file, size, b"data", "<")[0]
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise AudioError(
+            f"{path}: cannot be read ({error.strerror or error}); check the disk, or copy the file again"
+        ) from error
 
 
 def _chunked_size(file: BinaryIO, size: int, wanted: bytes, order: str) -> int:
@@ -182,7 +194,7 @@ def refuse_protected(path: Path) -> None:
     AudioError
         Naming the path and the kind of protection.
     """
-    with path.open("rb") as file:
+    with _reading(path) as file:
         places = [(0, path.stat().st_size)]
         for wanted in _MP4_PATH:
             places = [(start, end) for name, start, end in _mp4_boxes(file, places) if name == wanted]
@@ -224,7 +236,7 @@ def ogg_last_page_start(path: Path) -> int:
         none.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with _reading(path) as file:
         file.seek(max(0, size - 4 * _OGG_MAX_PAGE))
         tail = file.read()
     ends: list[int] = []
@@ -253,7 +265,7 @@ def mpeg_length(path: Path) -> MpegLength | None:
         None when the file holds no MPEG audio frame. Without a length header every frame header is visited
         (about 2,300 per minute of music).
     """
-    with path.open("rb") as file:
+    with _reading(path) as file:
         first = _first_mpeg_frame(file)
         if first is None:
             return None

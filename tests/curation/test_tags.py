@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.tags import MAX_TEXT, Tags, clean, parse_isrc, parse_mbid, parse_year, read_tags
+from manifests.errors import AudioError
 
 RECORDING = "d6b2f8c0-1f3d-4e9a-9b3e-0a1b2c3d4e5f"
 WORK = "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d"
@@ -231,10 +232,13 @@ def test_broken_tags_give_a_warning_that_names_the_file(content: bytes, tmp_path
     assert str(path) in tags.warning
 
 
-def test_missing_file_gives_a_warning(tmp_path: Path) -> None:
-    warning = read_tags(tmp_path / "gone.mp3").warning
-    assert warning is not None
-    assert "gone.mp3" in warning
+def test_a_file_that_the_disk_does_not_give_is_not_untagged(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"gone\.mp3: its tags cannot be read \(No such file"):
+        read_tags(tmp_path / "gone.mp3")
+    bad_block = Path("/proc/self/mem")
+    if bad_block.exists():
+        with pytest.raises(AudioError, match=r"mem: its tags cannot be read \(Input/output error\)"):
+            read_tags(bad_block)
 
 
 @settings(max_examples=150, deadline=None)

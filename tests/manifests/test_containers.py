@@ -1,13 +1,22 @@
 """What headers claim, against files whose truth is known."""
 
 import struct
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from manifests.audio import probe
-from manifests.containers import MpegLength, mpeg_length, ogg_last_page_start, refuse_cut_short, refuse_protected
+from manifests.containers import (
+    MpegLength,
+    mpeg_length,
+    ogg_last_page_start,
+    refuse_cut_short,
+    refuse_protected,
+    wav_data_start,
+)
 from manifests.errors import AudioError
 from tests.manifests.damage import without_length_header
 from tests.synthesis import tone
@@ -159,3 +168,10 @@ def test_what_does_not_say_that_it_is_encrypted_passes(tmp_path, data):
     path = tmp_path / "a.m4a"
     path.write_bytes(data)
     refuse_protected(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
+@pytest.mark.parametrize("look", [refuse_cut_short, wav_data_start])
+def test_a_bad_block_costs_the_file_and_not_the_build(look: Callable[[Path], object]) -> None:
+    with pytest.raises(AudioError, match=r"/proc/self/mem: cannot be read \(Input/output error\); check the disk"):
+        look(Path("/proc/self/mem"))
