@@ -115,8 +115,8 @@ Limit = Annotated[
 WorkerMemory = Annotated[
     float | None,
     Parameter(
-        help="GB that one worker may hold; what needs more is given up (Linux). By default its share of the machine's "
-        "memory, and at least 2.",
+        help="GB that one worker may hold; what needs more is given up (Linux). By default its share of the "
+        "machine's memory, and at least 2.",
         validator=validators.Number(gte=1, lte=1_000_000),
     ),
 ]
