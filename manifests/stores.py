@@ -199,7 +199,7 @@ class Store:
 
     def put(self, source: Path, path: str) -> Stored:
         """Upload a file: the object is the new one, whole, or what it was."""
-        with self._asking(path):
+        with self._writing(path):
             self._system.put_file(str(source), self._path(path))
         found = self.look(path)
         if found is None or found.size != source.stat().st_size:
@@ -215,7 +215,7 @@ class Store:
         if self.look(path) is not None:
             return False
         try:
-            with self._asking(path):
+            with self._writing(path):
                 self._system.pipe_file(self._path(path), data, mode="create")
         except _Exists:
             return False
@@ -262,6 +262,17 @@ class Store:
             for entry in entries
             if entry["type"] == "file" and entry["name"].startswith(start) and not entry["name"].endswith("/")
         }
+
+    @contextlib.contextmanager
+    def _writing(self, path: str) -> Iterator[None]:
+        """As `_asking`; what is missing where an object is made is the bucket."""
+        try:
+            with self._asking(path):
+                yield
+        except FileNotFoundError as error:
+            raise BuildError(
+                f"{self.address(path)}: cannot be made ({error}); create the bucket, or correct the address"
+            ) from error
 
     @contextlib.contextmanager
     def _asking(self, path: str, gone: bool = False) -> Iterator[None]:

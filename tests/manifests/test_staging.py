@@ -199,6 +199,16 @@ def test_refused_credentials_name_the_variables(bucket: Bucket, tmp_path: Path) 
         fetched("s3://bucket/x")
 
 
+def test_a_bucket_that_is_not_there_is_an_error_about_it(bucket: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with using(bucket, tmp_path / "cache"):
+        store = Store("s3://no-such-bucket/corpus")
+        with pytest.raises(BuildError, match="s3://no-such-bucket/corpus/.lock: cannot be made .*create the bucket"):
+            store.create(".lock", b"x")
+        with pytest.raises(BuildError, match="create the bucket, or correct the address"):
+            store.put(tmp_path / "file", "a.flac")
+
+
 def test_an_object_that_is_not_there_is_an_error_about_it(memory: Store) -> None:
     with pytest.raises(AudioError, match="memory://bucket/folder/a: there is no such object"):
         staged(memory.url, "a")
