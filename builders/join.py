@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builders.engine import LocalEngine, Needs
-from builders.parts import PartWriter, TornFile, is_whole, read_bins, read_part
+from builders.parts import PartWriter, TornFile, is_whole, part_writer, read_bins, read_part
 from builders.prints import PrintStore
 from builders.stage import Engine
 from curation.joining import (
@@ -366,7 +366,7 @@ def _write_postings(plan: JoinPlan, chunk: tuple[int, int, int]) -> None:
     if all(is_whole(plan.chunk(number, side)) for side in SIDES):
         return
     for side, postings in enumerate(postings_by_side(plan, PrintStore(Path(plan.folder)), first, end)):
-        with PartWriter(plan.chunk(number, side), plan.new.parts) as pieces:
+        with part_writer(plan.chunk(number, side), plan.new.parts) as pieces:
             pieces.add_all(postings.words, postings.bounds)
 
 
@@ -392,7 +392,7 @@ def _meet(plan: JoinPlan, piece: int) -> None:
     first_votes = plan.votes.first_votes(np.arange(-(-plan.new.end // plan.bin_tracks)) * plan.bin_tracks)
     with contextlib.ExitStack() as stack:
         # entered first, so that it appears last: it stands for all
-        voted = stack.enter_context(PartWriter(plan.voted(piece), len(parts), bins=_BINS))
+        voted = stack.enter_context(part_writer(plan.voted(piece), len(parts), bins=_BINS))
         index = [stack.enter_context(writer) for writer in index_writers(folder, plan.new, piece)]
         for part in parts:
             # few new tracks look at few places of a large index: to read all of it would take longer than they do
@@ -503,7 +503,7 @@ def _merge(folder: str, old: Sequence[Segment], whole: Segment, piece: int) -> N
     for side in SIDES:
         path = _index_path(Path(folder), whole, piece, side)
         if not is_whole(path):
-            with PartWriter(path, len(whole.parts_of(piece))) as pieces:
+            with part_writer(path, len(whole.parts_of(piece))) as pieces:
                 for part in whole.parts_of(piece):
                     pieces.add(np.sort(np.concatenate([_old_part(Path(folder), one, part, side) for one in old])))
 
@@ -534,9 +534,11 @@ def _blocks(plan: JoinPlan, most_votes: int) -> list[tuple[int, int]]:
     return [*blocks, (first, plan.new.end)]
 
 
-def index_writers(folder: Path, segment: Segment, piece: int) -> list[PartWriter]:
+def index_writers(
+    folder: Path, segment: Segment, piece: int
+) -> list[contextlib.AbstractContextManager[PartWriter]]:
     """What writes a piece of a segment's index, by side."""
-    return [PartWriter(_index_path(folder, segment, piece, side), len(segment.parts_of(piece))) for side in SIDES]
+    return [part_writer(_index_path(folder, segment, piece, side), len(segment.parts_of(piece))) for side in SIDES]
 
 
 def _size(segment: Segment) -> int:

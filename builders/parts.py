@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from typing import BinaryIO
 
 import numpy as np
 
@@ -30,8 +32,9 @@ class TornFile(BuildError):
         return TornFile, (self.path,)
 
 
-class PartWriter:
-    """Writes a file, part after part: whole or not at all.
+@contextmanager
+def part_writer(path: Path, num_parts: int, bins: int = 0) -> Iterator[PartWriter]:
+    """Write a file, part after part: whole or not at all.
 
     Parameters
     ----------
@@ -40,19 +43,33 @@ class PartWriter:
         How many will be added.
     bins : int
         Of the histogram; 0 for none.
-    """
 
-    def __init__(self, path: Path, num_parts: int, bins: int = 0) -> None:
-        self._replacing = replacing(path)
+    Yields
+    ------
+    PartWriter
+
+    Raises
+    ------
+    BuildError
+        When the file system refuses.
+    """
+    with replacing(path) as file:
+        writer = PartWriter(file, num_parts, bins)
+        writer.write_head()
+        yield writer
+        file.seek(0)
+        writer.write_head()
+
+
+class PartWriter:
+    """Takes the parts of a file; from `part_writer`."""
+
+    def __init__(self, file: BinaryIO, num_parts: int, bins: int) -> None:
+        self._file = file
         self._counts = np.zeros(bins, np.int64)
         self._bounds = np.zeros(num_parts + 1, np.int64)
         self._sums = np.zeros(num_parts, np.int64)
         self._part = 0
-
-    def __enter__(self) -> PartWriter:
-        self._file = self._replacing.__enter__()
-        self._write_head()
-        return self
 
     def add(self, words: Words, counts: Ints | None = None) -> None:
         """Write the next part, and add to the histogram's first bins how many of its words are in each."""
@@ -69,15 +86,8 @@ class PartWriter:
         self._bounds[:] = bounds
         self._sums[:] = [_checksum(words[a:b]) for a, b in itertools.pairwise(bounds.tolist())]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._file.seek(0)
-            self._write_head()
-        self._replacing.__exit__(kind, error, trace)
-
-    def _write_head(self) -> None:
+    def write_head(self) -> None:
+        """Write what the file begins with, as far as it is known."""
         head = np.concatenate([self._counts, [len(self._bounds)], self._bounds, self._sums])
         self._write(np.append(head, _checksum(head)))
 

@@ -203,7 +203,9 @@ def test_a_bucket_that_is_not_there_is_an_error_about_it(bucket: Bucket, tmp_pat
     (tmp_path / "file").write_bytes(b"x")
     with using(bucket, tmp_path / "cache"):
         store = Store("s3://no-such-bucket/corpus")
-        with pytest.raises(BuildError, match="s3://no-such-bucket/corpus/.lock: cannot be made .*create the bucket"):
+        with pytest.raises(
+            BuildError, match=r"s3://no-such-bucket/corpus/\.lock: cannot be made .*create the bucket"
+        ):
             store.create(".lock", b"x")
         with pytest.raises(BuildError, match="create the bucket, or correct the address"):
             store.put(tmp_path / "file", "a.flac")

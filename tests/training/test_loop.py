@@ -89,7 +89,7 @@ def test_a_run_that_was_stopped_after_every_step_ends_as_one_that_was_not(
 
 
 def test_the_plateau_of_the_test_above_lowers_the_learning_rate(data: Corpus, tmp_path: Path) -> None:
-    run(recipe(**HARDEST, epochs=3), data, tmp_path)
+    run(recipe(**HARDEST, epochs=8), data, tmp_path)
     assert min(line["learning_rate"] for line in told(tmp_path)[3:] if "loss" in line) < 3.0
 
 
