@@ -85,8 +85,8 @@ if TYPE_CHECKING:
     from augment.render import Separate
     from builders.audit.standing import Applied
     from builders.catalog import CatalogBuilder
-    from builders.run import Progress as ProgressCall
     from builders.stage import Engine as StageEngine
+    from builders.stage import Progress as ProgressCall
     from manifests.corpus import Corpus
     from separators.separator import Separator
     from training.ablation import Ablation, StudyTick

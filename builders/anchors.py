@@ -28,7 +28,6 @@ import pandas as pd
 from builders.engine import LocalEngine
 from builders.recipe import AnchorRecipe
 from builders.run import (
-    Progress,
     Run,
     files_below,
     other_tables,
@@ -37,11 +36,10 @@ from builders.run import (
     refuse_limit,
     refuse_nested,
     remove_stale,
-    silent,
     take_stem,
 )
 from builders.scan import HASH, FoundFile, Reject
-from builders.stage import Engine, Product, Stage, Work, model_needs
+from builders.stage import Engine, Product, Progress, Stage, Work, model_needs, silent
 from curation.anchors import AnchorLimits, find_anchors
 from curation.labels import LabelSet, label_set
 from manifests.audio import AUDIO_SUFFIXES, blocks, probe

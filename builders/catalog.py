@@ -25,9 +25,9 @@ from builders.known import KnownFiles, marks_of
 from builders.pairing import ALIGN_NEEDS, ALIGN_VERSION, PairItem, compare_pair
 from builders.prints import Print, PrintStore, opened_store
 from builders.recipe import CatalogRecipe
-from builders.run import FAILURES, Progress, Run, remove_stale, silent
+from builders.run import FAILURES, Run, remove_stale
 from builders.scan import HASH, SURVEY, FoundFile, Reject, require_folder, track_row, walk_folder
-from builders.stage import Engine, Stage, Work
+from builders.stage import Engine, Progress, Stage, Work, silent
 from builders.triplet import DERIVE_NEEDS, DERIVE_VERSION, TripletItem, is_whole, write_triplet
 from curation.songs import Compared, choose_pairs
 from curation.versions import WITHOUT_LEAD

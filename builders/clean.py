@@ -30,7 +30,6 @@ import pandas as pd
 from builders.engine import Failure, LocalEngine
 from builders.recipe import CleanRecipe
 from builders.run import (
-    Progress,
     Run,
     files_below,
     other_tables,
@@ -39,11 +38,10 @@ from builders.run import (
     refuse_limit,
     refuse_nested,
     remove_stale,
-    silent,
     take_stem,
 )
 from builders.scan import HASH, FoundFile, Reject
-from builders.stage import Engine, Stage, Work, model_needs
+from builders.stage import Engine, Progress, Stage, Work, model_needs, silent
 from builders.stem_cleaning import MixtureItem, StemCleaner, StemItem, clean_mixture, is_whole
 from curation.cleaning import free_spans
 from curation.clips import touches

@@ -25,19 +25,9 @@ from builders.engine import LocalEngine
 from builders.leaks import parents_of_mixtures
 from builders.recipe import CurateRecipe
 from builders.references import read_aliases, read_fixed, read_reference
-from builders.run import (
-    Progress,
-    files_below,
-    own_path,
-    refuse_foreign,
-    refuse_limit,
-    refuse_nested,
-    remove_stale,
-    silent,
-    take_stem,
-)
+from builders.run import files_below, own_path, refuse_foreign, refuse_limit, refuse_nested, remove_stale, take_stem
 from builders.selection import Selection, gate_report
-from builders.stage import Engine
+from builders.stage import Engine, Progress, silent
 from curation.artists import artist_groups, merge_groups
 from curation.balance import checked_shares, choose_songs, song_weights
 from curation.clips import NO_GENRE, balanced_test_set, cut_clips, touches

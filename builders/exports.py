@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from builders.recipe import ExportRecipe
-from builders.run import Progress, silent
+from builders.stage import Progress, silent
 from manifests.corpus import Corpus
 from manifests.errors import RecipeError, TableError, did_you_mean
 from manifests.exports import csv, huggingface, lhotse, msst, musdb18

@@ -16,9 +16,9 @@ from typing import Any
 
 from builders.engine import LocalEngine
 from builders.recipe import SINGLE_SOUNDS, ImportRecipe
-from builders.run import Progress, Run, refuse_foreign, refuse_limit, remove_stale, silent
+from builders.run import Run, refuse_foreign, refuse_limit, remove_stale
 from builders.scan import Reject
-from builders.stage import Engine, Product, Stage, Work
+from builders.stage import Engine, Product, Progress, Stage, Work, silent
 from builders.triplet import is_whole
 from manifests.audio import AUDIO_SUFFIXES
 from manifests.corpus import MIXTURE, Corpus

@@ -35,7 +35,7 @@ import numpy.typing as npt
 from builders.engine import LocalEngine, Needs
 from builders.parts import PartWriter, TornFile, is_whole, part_writer, read_bins, read_part
 from builders.prints import PrintStore
-from builders.stage import Engine
+from builders.stage import Engine, Progress, silent
 from curation.joining import (
     Ints,
     Pairs,
@@ -53,7 +53,6 @@ from manifests.errors import BuildError
 from manifests.files import replacing
 
 Against: TypeAlias = Literal["everything", "labelled"]
-Progress: TypeAlias = Callable[[str, int, int, int], None]
 
 VERSION = 2
 SIDES = (0, 1)
@@ -146,10 +145,6 @@ class Segment:
         return range(-(-piece * self.parts // self.pieces), -(-(piece + 1) * self.parts // self.pieces))
 
 
-def _silent(stage: str, done: int, total: int, rejected: int) -> None:
-    """No progress shown."""
-
-
 @dataclass(frozen=True)
 class PrintJoin:
     """Joins a store of fingerprints with itself, and what has arrived with what was there.
@@ -175,7 +170,7 @@ class PrintJoin:
     settings: JoinSettings = JoinSettings()
     memory_bytes: int = 4_000_000_000
     workers: int = 1
-    progress: Progress = _silent
+    progress: Progress = silent
 
     def run(self) -> Found:
         """Join what has not been joined.
@@ -208,7 +203,7 @@ class PrintJoin:
         if done > count:
             raise BuildError(f"{self.folder}: {done} tracks were joined, and {count} are there; delete the folder")
         items = int(store.lengths[done:].sum())
-        join = replace(self, engine=LocalEngine(0), progress=_silent) if items < _FEW_ITEMS else self
+        join = replace(self, engine=LocalEngine(0), progress=silent) if items < _FEW_ITEMS else self
         if count > done:
             segments = join._joined(store, segments, Segment(done, count, 1, postings.parts))
         segments = join._merged(segments)
@@ -390,16 +385,16 @@ def _meet(plan: JoinPlan, piece: int) -> None:
         return
     parts = plan.new.parts_of(piece)
     first_votes = plan.votes.first_votes(np.arange(-(-plan.new.end // plan.bin_tracks)) * plan.bin_tracks)
+    read_whole = [_size(one) <= _LARGE * _size(plan.new) for one in plan.older]
     with contextlib.ExitStack() as stack:
         # entered first, so that it appears last: it stands for all
         voted = stack.enter_context(part_writer(plan.voted(piece), len(parts), bins=_BINS))
         index = [stack.enter_context(writer) for writer in index_writers(folder, plan.new, piece)]
         for part in parts:
             # few new tracks look at few places of a large index: to read all of it would take longer than they do
-            large = [_size(one) > _LARGE * _size(plan.new) for one in plan.older]
             old = [
-                [_old_part(folder, one, part, side, checked=not is_large) for side in SIDES]
-                for one, is_large in zip(plan.older, large, strict=True)
+                [_old_part(folder, one, part, side, checked=checked) for side in SIDES]
+                for one, checked in zip(plan.older, read_whole, strict=True)
             ]
             new = [_new_part(plan, part, side, [one[side] for one in old]) for side in SIDES]
             for pieces, words in zip(index, new, strict=True):

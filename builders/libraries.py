@@ -29,8 +29,7 @@ from builders.recipe import (
     LibraryRecipe,
     MixtureRecipe,
 )
-from builders.run import Progress, silent
-from builders.stage import Engine
+from builders.stage import Engine, Progress, silent
 from manifests.corpus import MIXTURE, Corpus
 from manifests.errors import AudioError, RecipeError, StemloomError, did_you_mean
 from manifests.recipes import find_recipe, load_recipe, recipe_names

@@ -24,7 +24,7 @@ from builders.report.pictures import Spectrogram, spectrogram, spectrogram_png
 from builders.report.players import data_uri
 from builders.report.songs import stem_colours
 from builders.report.words import number
-from builders.run import Progress, silent
+from builders.stage import Progress, silent
 from manifests.corpus import MIXTURE, Corpus
 from manifests.files import replacing
 from manifests.tables import read_table

@@ -27,8 +27,8 @@ from augment.render import Mixture
 from builders.engine import LocalEngine, Needs
 from builders.mixture_facts import realised
 from builders.recipe import MixedRecipe, MixtureRecipe
-from builders.run import Progress, Run, refuse_foreign, remove_stale, silent
-from builders.stage import Engine, Product, Stage, Work
+from builders.run import Run, refuse_foreign, remove_stale
+from builders.stage import Engine, Product, Progress, Stage, Work, silent
 from builders.triplet import is_whole, levels
 from curation.licenses import SEPARATOR, joined_licenses, stem_licenses
 from manifests.audio import Audio, content_id, quantise, write

@@ -29,15 +29,9 @@ import soxr
 from builders.check import read_record
 from builders.engine import LocalEngine
 from builders.recipe import PackRecipe
-from builders.run import (
-    Progress,
-    Run,
-    refuse_foreign,
-    refuse_limit,
-    silent,
-)
+from builders.run import Run, refuse_foreign, refuse_limit
 from builders.scan import FoundFile, Reject
-from builders.stage import Engine, Product, Stage, Work
+from builders.stage import Engine, Product, Progress, Stage, Work, silent
 from manifests.audio import Audio, blocks, content_id, read
 from manifests.audited import stems_as_built
 from manifests.corpus import CORPUS_ROOT, Corpus

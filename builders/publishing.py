@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from builders.run import Progress, silent
+from builders.stage import Progress, silent
 from manifests.audio import content_id
 from manifests.errors import BuildError
 from manifests.files import TEMPORARY_PREFIX, replacing

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from builders.cache import ResultCache
 from builders.scan import Reject
-from builders.stage import Done, Engine, Stage, Work, run_stage
+from builders.stage import Done, Engine, Progress, Stage, Work, run_stage, silent
 from builders.versions import versions
 from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import BuildError, RecipeError
@@ -28,16 +28,9 @@ from manifests.staging import address, as_addresses, url_of
 from manifests.tables import TableFormat, frame_of, write_table
 from separators.separator import Separator
 
-Progress = Callable[[str, int, int, int], None]
-"""Called with the stage's name, items done, items in all, and items rejected so far."""
-
 _TEMPORARY = f"{TEMPORARY_PREFIX}*"
 FAILURES = {"rejected": "unreadable", "crash": "worker crashed", "timeout": "took too long"}
 """Kinds of `builders.engine.Failure`, as reasons of the rejected table."""
-
-
-def silent(stage: str, done: int, total: int, rejected: int) -> None:
-    """No progress shown."""
 
 
 class Run:

@@ -24,9 +24,9 @@ from builders.audit.standing import Standing, standing
 from builders.audit.verdicts import read_verdicts
 from builders.inspection import INSPECT_NEEDS, INSPECT_VERSION, Inspection, InspectItem, inspect_song, load_witness
 from builders.recipe import CurateRecipe
-from builders.run import FAILURES, Progress, Run
+from builders.run import FAILURES, Run
 from builders.scan import HASH, SURVEY, FoundFile, Reject, walk_folder
-from builders.stage import Engine, Stage, Work
+from builders.stage import Engine, Progress, Stage, Work
 from curation.chromaprint import Fingerprint
 from curation.defects import Verdict
 from curation.gates import EVERY_STEM, Gate, GateReport, apply_gates, parse_gates

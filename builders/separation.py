@@ -36,9 +36,9 @@ import pandas as pd
 
 from builders.engine import LocalEngine
 from builders.recipe import SeparationRecipe
-from builders.run import Progress, Run, refuse_foreign, silent
+from builders.run import Run, refuse_foreign
 from builders.scan import Reject, walk_folder
-from builders.stage import Engine, Product, Stage, Work, model_needs
+from builders.stage import Engine, Product, Progress, Stage, Work, model_needs, silent
 from manifests.audio import blocks, content_id, probe
 from manifests.encoding import encoding
 from manifests.errors import AudioError, BuildError, RecipeError

@@ -21,6 +21,14 @@ Item = TypeVar("Item")
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
+Progress = Callable[[str, int, int, int], None]
+"""Called with the stage's name, items done, items in all, and items rejected so far."""
+
+
+def silent(stage: str, done: int, total: int, rejected: int) -> None:
+    """No progress shown."""
+
+
 class Engine(Protocol):
     """What runs a stage's function: `builders.engine.LocalEngine`, or on a cluster `builders.cluster.RayEngine`.
 

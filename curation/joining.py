@@ -188,7 +188,7 @@ def without_crowds(part: Words, older: Sequence[Words], crowd: int, layout: Post
     if not len(part) or not any(len(one) for one in older):
         return part
     rest = part >> shift
-    first = np.flatnonzero(_changes(rest))
+    first = np.flatnonzero(changes(rest))
     rank = np.arange(len(part)) - np.repeat(first, np.diff(first, append=len(part)))
     before = np.zeros(len(first), np.int64)
     for one in older:
@@ -315,12 +315,12 @@ class VoteLayout:
         time, offset = np.uint64(self.time_bits), np.uint64(self.offset_bits)
         votes = distinct(votes)
         pair = votes >> (time + offset)
-        first = np.flatnonzero(_changes(pair))
+        first = np.flatnonzero(changes(pair))
         sizes = np.diff(first, append=len(votes))
         votes = votes[np.repeat(sizes >= min_votes, sizes)]  # nearly all pairs of strangers end here
 
         cell = votes >> time
-        first = np.flatnonzero(_changes(cell))
+        first = np.flatnonzero(changes(cell))
         cells, own = cell[first], np.diff(first, append=len(votes))
         follows = np.append(cells[1:] == cells[:-1] + np.uint64(1), False)[: len(cells)]
         of_next = np.where(follows, np.append(own[1:], 0)[: len(cells)], 0)
@@ -332,7 +332,7 @@ class VoteLayout:
 
         pair = cells >> offset
         order = np.lexsort((-own, -score, pair))
-        best = order[_changes(pair[order])]
+        best = order[changes(pair[order])]
         best = best[score[best] >= min_votes]
         # the one of the two offsets that has more votes of its own
         moved = of_next[best] > own[best]
@@ -404,11 +404,20 @@ def distinct(words: Words) -> Words:
     np.ndarray of uint64
     """
     words = np.sort(words)
-    return np.asarray(words[_changes(words)])
+    return np.asarray(words[changes(words)])
 
 
-def _changes(values: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.bool_]:
-    """Whether each value differs from the one before; the first does."""
+def changes(values: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Whether each value differs from the one before; the first does.
+
+    Parameters
+    ----------
+    values : np.ndarray of integers [shape=(values,)]
+
+    Returns
+    -------
+    np.ndarray of bool [shape=(values,)]
+    """
     result = np.ones(len(values), np.bool_)
     result[1:] = values[1:] != values[:-1]
     return result

@@ -40,6 +40,7 @@ import pandas as pd
 import scipy.fft
 
 from curation.chromaprint import SILENCE, Fingerprint
+from curation.joining import changes
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -372,7 +373,7 @@ def join_candidates(
     # Ranks within each pair: the most votes first, of equals the smaller shift.
     order = np.lexsort((np.abs(offset), -votes, second, first))
     first, second, offset, votes = first[order], second[order], offset[order], votes[order]
-    starts_pair = np.flatnonzero(_changes(first) | _changes(second))
+    starts_pair = np.flatnonzero(changes(first) | changes(second))
     rank = np.arange(len(votes)) - np.repeat(starts_pair, np.diff([*starts_pair, len(votes)]))
     kept = np.flatnonzero(rank < max_offsets_per_pair)
     kept = kept[np.argsort(-votes[kept], kind="stable")]
@@ -415,7 +416,7 @@ def _postings(prints: Sequence[Fingerprint], sample_one_in: int) -> _Postings:
     index = np.flatnonzero(wanted)
     packed = np.sort(items[index].astype(np.uint64) << np.uint64(32) | index.astype(np.uint64))
     key = (packed >> np.uint64(32)).astype(np.uint32)
-    new_key = _changes(key)
+    new_key = changes(key)
     shared = ~(new_key & np.append(new_key[1:], True))
     index = (packed[shared] & np.uint64(0xFFFFFFFF)).astype(np.int64)
     starts = np.cumsum(lengths) - lengths
@@ -423,10 +424,10 @@ def _postings(prints: Sequence[Fingerprint], sample_one_in: int) -> _Postings:
 
 
 def _without_hot_keys(postings: _Postings, max_tracks: int) -> _Postings:
-    new_key = _changes(postings.key)
+    new_key = changes(postings.key)
     group = np.cumsum(new_key) - 1
     num_items = np.bincount(group)
-    num_tracks = np.bincount(group[new_key | _changes(postings.track)])
+    num_tracks = np.bincount(group[new_key | changes(postings.track)])
     # Loops of electronic music repeat an item many times within a track: as useless, and as expensive.
     hot = (num_tracks > max_tracks) | (num_items > 4 * max_tracks)
     log.debug("%d of %d shared items dropped as hot", np.count_nonzero(hot), len(hot))
@@ -435,7 +436,7 @@ def _without_hot_keys(postings: _Postings, max_tracks: int) -> _Postings:
 
 def _shared(postings: _Postings) -> tuple[Ints, Ints, Ints]:
     """The two tracks, the lower number first, and the offset of every item that two tracks share."""
-    starts = np.flatnonzero(_changes(postings.key))
+    starts = np.flatnonzero(changes(postings.key))
     sizes = np.diff([*starts, len(postings.key)])
     end = np.repeat(starts + sizes, sizes)
     left = np.arange(len(end))
@@ -457,13 +458,6 @@ def _counted(first: Ints, second: Ints, offset: Ints) -> tuple[Ints, Ints, Ints,
     if num_tracks**2 * width >= 2**63:
         raise ValueError(f"{num_tracks} tracks with offsets up to {reach} items exceed 64 bits; join parts of them")
     triples = np.sort((first * num_tracks + second) * width + offset + reach)
-    starts = np.flatnonzero(_changes(triples))
+    starts = np.flatnonzero(changes(triples))
     pair, shifted = np.divmod(triples[starts], width)
     return *np.divmod(pair, num_tracks), shifted - reach, np.diff([*starts, len(triples)])
-
-
-def _changes(values: npt.NDArray[np.integer]) -> Bools:
-    """Whether each value differs from the one before; the first does."""
-    result = np.ones(len(values), np.bool_)
-    result[1:] = values[1:] != values[:-1]
-    return result

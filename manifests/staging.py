@@ -5,7 +5,7 @@ it, `fetched` brings the tables and records of a corpus there, and `located` (wh
 with) brings a file that is not there, when it is asked for, as one whole object. What is where:
 
     CACHE/buckets/read/s3/bucket/corpora/songs/...    stands for s3://bucket/corpora/songs: its tables and records
-    CACHE/buckets/work/s3/bucket/corpora/songs/...    the same for what is written there (`builders.publishing`)
+    CACHE/buckets/made/s3/bucket/corpora/songs/...    the same for what is written there (`builders.publishing`)
     CACHE/buckets/staged/s3/bucket/corpora/songs/vocals.flac/=abcdef.../vocals.flac
                                                       an object, as its store told that it was
     CACHE/buckets/state/...                           locks, and what is known of the objects behind the files above
@@ -106,7 +106,7 @@ def stand_in(place: str) -> Path:
 
 def working_folder(place: str) -> Path:
     """The local folder in which what will be published at a URL is made; as `stand_in`."""
-    return _place("work", place)
+    return _place("made", place)
 
 
 def url_of(folder: Path) -> str | None:
@@ -114,7 +114,7 @@ def url_of(folder: Path) -> str | None:
     text = os.fspath(folder)
     if f"{os.sep}buckets{os.sep}" not in text:  # of almost all paths there is no more to ask
         return None
-    for tree in ("read", "work"):
+    for tree in ("read", "made"):
         start = f"{_tree(tree)}{os.sep}"
         if text.startswith(start):
             scheme, _, path = text[len(start) :].partition(os.sep)
@@ -129,7 +129,7 @@ def address(folder: Path) -> str:
 
 def as_addresses(text: str) -> str:
     """A message in which folders that stand for URLs are called by these."""
-    for tree in ("read", "work"):
+    for tree in ("read", "made"):
         for scheme in ("s3", "gs", "memory"):
             text = text.replace(f"{_tree(tree)}{os.sep}{scheme}{os.sep}", f"{scheme}://")
     # an object's own name stands before its key and behind it
@@ -159,7 +159,7 @@ def fetched(place: Path | str) -> Path:
     """
     folder = stand_in(place) if isinstance(place, str) else place
     url = url_of(folder)
-    if url is None or folder.is_relative_to(_tree("work")):
+    if url is None or folder.is_relative_to(_tree("made")):
         return folder
     _version_of.cache_clear()
     _bring_records(Store(url), folder)

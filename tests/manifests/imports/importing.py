@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from builders.imports import ImportBuilder
 from builders.recipe import ImportRecipe
-from builders.run import Progress, silent
+from builders.stage import Progress, silent
 from manifests.corpus import Corpus
 from manifests.tables import TableFormat
 
