@@ -24,7 +24,7 @@ const state = { id: null, song: null, order: null, before: null, goesOn: false, 
 const chunks = new Chunks(server.clip);
 const player = new Player(chunks, () => showPlayer());
 const pictures = new Pictures(server, () => stack.draw(), ([id, track], error) => {
-  if (id === state.id) trouble(`${track}: ${error.message}`);
+  if (id === state.id && !player.broken.size) trouble(`${track}: ${error.message}`); // the player says more
 });
 const stack = new Stack({ player, chunks, pictures, solo, chosen: (region) => player.choose(region, player.looping) });
 const verdicts = new Verdicts({
