@@ -54,7 +54,7 @@ Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
-_POLL_S = 5.0
+_POLL_S, _ANSWER_S = 5.0, 10.0
 _STARTING = 4
 _MAX_LOSSES = 4
 _MAX_FAILED_STARTS = 3
@@ -81,7 +81,7 @@ class RayEngine:
     Raises
     ------
     RecipeError
-        A number below its range.
+        A number below its range, or an address of Ray Client.
     """
 
     address: str | None = None
@@ -93,6 +93,11 @@ class RayEngine:
         if self.jobs is not None and self.jobs < 1:
             raise RecipeError(
                 f"jobs is {self.jobs}; a cluster has at least 1 worker, or None for all it has room for"
+            )
+        if (self.address or "").startswith("ray://"):
+            raise RecipeError(
+                f"address '{self.address}': Ray Client is not supported; run this on a node of the cluster, with "
+                "'auto' or HOST:6379"
             )
         self._bench_engine()
 
@@ -148,17 +153,22 @@ class RayEngine:
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        address = self.address or os.environ.get("RAY_ADDRESS", "")
+        host, _, port = address.rpartition(":")
         try:
+            if host and port.isdecimal():  # Ray would try for a minute, deaf to signals
+                socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
             ray.init(
                 self.address,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise BuildError(
-                f"no Ray cluster answers at {self.address or 'the address that was found'}: {error}; run 'ray "
-                "start --head' on one machine, 'ray start --address HOST:6379' on others, and this on one of them"
+                f"no Ray cluster answers at {address or 'the address that was found'} ({str(error).rstrip('. ')}); "
+                "run 'ray start --head' on one machine, 'ray start --address HOST:6379' on others, and this on one "
+                "of them"
             ) from error
 
 

@@ -48,7 +48,7 @@ from curation.joining import (
     postings_of,
     without_crowds,
 )
-from curation.matching import least_overlap, match_at
+from curation.matching import glanced, least_overlap, match_at
 from manifests.errors import BuildError
 from manifests.files import replacing
 
@@ -71,10 +71,10 @@ _GROWTH, _LARGE = 3, 64
 _FEW_ITEMS = 5_000_000
 """Fingerprints of some three thousand songs: joined here, before workers had started."""
 
-_STRANGERS, _GLANCE = 0.47, 8
-"""One item in 8 tells strangers, which differ in half of their bits, from what may be a pair."""
+_STRANGERS = 0.47
+"""Strangers differ in half of their bits."""
 
-_CHECKED_AT_ONCE = 512
+_CHECKED_AT_ONCE = 1024
 
 log = logging.getLogger(__name__)
 
@@ -480,16 +480,16 @@ def _rates(store: PrintStore, pairs: Pairs) -> tuple[npt.NDArray[np.float64], In
     """
     prints = store.mapped()
     rates, offsets = np.ones(len(pairs.a)), pairs.offset_items.copy()
-    for number, (a, b, offset) in enumerate(zip(pairs.a, pairs.b, pairs.offset_items.tolist(), strict=True)):
-        first, second = prints[a], prints[b]
-        if match_at(first, second, offset, one_in=_GLANCE).bit_error_rate < _STRANGERS:
-            best = match_at(first, second, offset)
-            beside = (match_at(first, second, offset + step) for step in (-1, 1))
-            best = min(best, *beside, key=lambda match: match.bit_error_rate)
+    for begin in range(0, len(rates), _CHECKED_AT_ONCE):
+        part = slice(begin, begin + _CHECKED_AT_ONCE)
+        glances = glanced(prints.items, prints.spans(pairs.a[part]), prints.spans(pairs.b[part]), offsets[part])
+        for number in begin + np.flatnonzero(glances < _STRANGERS):
+            first, second, offset = prints[pairs.a[number]], prints[pairs.b[number]], int(offsets[number])
+            near = (match_at(first, second, offset + step) for step in (0, -1, 1))
+            best = min(near, key=lambda match: match.bit_error_rate)
             if best.overlap_items >= least_overlap(first, second):
                 rates[number], offsets[number] = best.bit_error_rate, best.offset_items
-        if number % _CHECKED_AT_ONCE == _CHECKED_AT_ONCE - 1:
-            prints.let_go()
+        prints.let_go()
     return rates, offsets
 
 

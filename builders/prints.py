@@ -200,19 +200,29 @@ class PrintStore:
 
 
 class MappedPrints:
-    """Fingerprints mapped into memory. What was looked at can be let go."""
+    """Fingerprints mapped into memory. What was looked at can be let go.
+
+    Attributes
+    ----------
+    items : np.ndarray of uint32 [shape=(items,)]
+        All of them, end to end.
+    """
 
     def __init__(self, path: Path, ends: npt.NDArray[np.int64]) -> None:
         self._ends = ends
         self._map: mmap.mmap | None = None
-        self._items = np.zeros(0, np.uint32)
+        self.items = np.zeros(0, np.uint32)
         if ends[-1]:
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), int(ends[-1]) * _ITEM_BYTES, access=mmap.ACCESS_READ)
-            self._items = np.frombuffer(self._map, "<u4")
+            self.items = np.frombuffer(self._map, "<u4")
 
     def __getitem__(self, track: int) -> Fingerprint:
-        return self._items[self._ends[track] : self._ends[track + 1]]
+        return self.items[self._ends[track] : self._ends[track + 1]]
+
+    def spans(self, tracks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where the fingerprints of some tracks begin in `items`, and their ends, shape ``(2, tracks)``."""
+        return np.stack([self._ends[tracks], self._ends[tracks + 1]])
 
     def let_go(self) -> None:
         """Give back the memory of what was looked at; it is read from the disk again when it is needed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from manifests.staging import address, as_addresses, url_of
 from manifests.tables import TableFormat, frame_of, write_table
 from separators.separator import Separator
 
+_MOST_TOLD = 5
 _TEMPORARY = f"{TEMPORARY_PREFIX}*"
 FAILURES = {"rejected": "unreadable", "crash": "worker crashed", "timeout": "took too long"}
 """Kinds of `builders.engine.Failure`, as reasons of the rejected table."""
@@ -101,7 +102,7 @@ class Run:
             before = _recorded(path)
             if before != text and not self._came_to_nothing(before):
                 raise BuildError(
-                    f"{path}: {_first_difference(before, settings)}; use the same settings, or another --out folder"
+                    f"{path}: {_differences(before, settings)}; use the same settings, or another --out folder"
                 )
             if before == text:
                 return
@@ -417,28 +418,28 @@ def _recorded(path: Path) -> str:
         ) from error
 
 
-def _first_difference(before: str, settings: dict[str, Any]) -> str:
-    """Which setting of an earlier build differs, in words."""
+def _differences(before: str, settings: dict[str, Any]) -> str:
+    """Which settings of an earlier build differ, in words."""
     try:
         recorded = json.loads(before)
         old, new = ({**found, **found.get("recipe", {}), "recipe": None} for found in (recorded, settings))
         if recorded.get("builder") != settings["builder"]:
             return f"the folder holds a build of '{recorded.get('builder')}'"
-        name, was, this = _first_unequal(old, new)
-        if name:
-            return f"the folder was built with {name} {was!r}, and this is {this!r}"
+        unequal = list(_unequal(old, new))
+        told = [f"{name} {was!r}, and this is {this!r}" for name, was, this in unequal[:_MOST_TOLD]]
+        told += [f"{len(unequal) - _MOST_TOLD} more settings that differ"] * (len(unequal) > _MOST_TOLD)
+        if told:
+            return f"the folder was built with {'; '.join(told)}"
     except (ValueError, AttributeError):
         pass
     return "the folder's recipe cannot be read"
 
 
-def _first_unequal(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, Any, Any]:
-    """The first field that is not the same, within fields that hold others: 'mix.length_s', and both values."""
+def _unequal(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Fields that are not the same, also within fields that hold others ('mix.length_s'), with both values."""
     for name in sorted(set(old) | set(new)):
         was, this = old.get(name), new.get(name)
-        if was != this:
-            if not (isinstance(was, dict) and isinstance(this, dict)):
-                return name, was, this
-            inner, was, this = _first_unequal(was, this)
-            return f"{name}.{inner}", was, this
-    return "", None, None
+        if isinstance(was, dict) and isinstance(this, dict):
+            yield from ((f"{name}.{inner}", *values) for inner, *values in _unequal(was, this))
+        elif was != this:
+            yield name, was, this

@@ -49,6 +49,7 @@ Floats = npt.NDArray[np.float64]
 MAX_BIT_ERROR_RATE = 0.38
 
 _BITS = 32
+_LOOKS = 128
 # The sums are whole numbers; up to this length single precision gets them right with room to spare.
 _SINGLE_PRECISION_LENGTH = 16384
 _GOLDEN_RATIO = np.uint32(2654435769)
@@ -108,15 +109,13 @@ def bit_error_rates(a: Fingerprint, b: Fingerprint, min_overlap: int) -> tuple[I
     return offsets, rates
 
 
-def match_at(a: Fingerprint, b: Fingerprint, offset_items: int, *, one_in: int = 1) -> Match:
+def match_at(a: Fingerprint, b: Fingerprint, offset_items: int) -> Match:
     """How two fingerprints agree at one offset: a thousandth of the work of `best_match`.
 
     Parameters
     ----------
     a, b : np.ndarray of uint32 [shape=(items_a,), (items_b,)]
     offset_items : int
-    one_in : int
-        Compare one item in this many, from the first to the last, and count no more.
 
     Returns
     -------
@@ -124,11 +123,41 @@ def match_at(a: Fingerprint, b: Fingerprint, offset_items: int, *, one_in: int =
         With a bit error rate of 1 where no two items overlap that are not silent.
     """
     first, end = max(0, -offset_items), max(0, -offset_items, min(len(a), len(b) - offset_items))
-    here, there = a[first:end:one_in], b[first + offset_items : end + offset_items : one_in]
+    here, there = a[first:end], b[first + offset_items : end + offset_items]
     heard = (here != SILENCE) & (there != SILENCE)
     overlap = int(np.count_nonzero(heard))
     errors = int(np.bitwise_count((here ^ there)[heard]).sum())
     return Match(offset_items, errors / (_BITS * overlap) if overlap else 1.0, overlap)
+
+
+def glanced(items: Fingerprint, a: Ints, b: Ints, offset_items: Ints) -> Floats:
+    """Bit error rates of many pairs, each at one offset, by 128 items of their overlap.
+
+    Unrelated recordings have 0.5, with a standard deviation of about 0.01.
+
+    Parameters
+    ----------
+    items : np.ndarray of uint32 [shape=(items,)]
+        Fingerprints, end to end.
+    a, b : np.ndarray of int64 [shape=(2, pairs)]
+        Where each fingerprint begins in `items`, and its end.
+    offset_items : np.ndarray of int64 [shape=(pairs,)]
+
+    Returns
+    -------
+    np.ndarray of float64 [shape=(pairs,)]
+        1 where no two of these items overlap that are not silent.
+    """
+    first = np.maximum(0, -offset_items)
+    overlaps = np.minimum(a[1] - a[0], b[1] - b[0] - offset_items) - first
+    rates, some = np.ones(len(first)), np.flatnonzero(overlaps > 0)
+    places = (a[0] + first)[some, np.newaxis] + overlaps[some, np.newaxis] * np.arange(_LOOKS) // _LOOKS
+    here, there = items[places], items[places + (b[0] - a[0] + offset_items)[some, np.newaxis]]
+    heard = (here != SILENCE) & (there != SILENCE)
+    counts = np.count_nonzero(heard, axis=1)
+    errors = np.where(heard, np.bitwise_count(here ^ there), 0).sum(axis=1)
+    rates[some] = np.where(counts, errors / np.maximum(1, _BITS * counts), 1)
+    return rates
 
 
 def least_overlap(a: Fingerprint, b: Fingerprint) -> int:

@@ -29,12 +29,15 @@ __all__ = ["Store", "Stored", "checked_url", "is_url"]
 _SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "memory": "memory"}
 """Schemes, and the one that stands for all names of a store."""
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_URL = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]+://|({'|'.join(_SCHEMES)}):/", re.IGNORECASE)
+"""Also one slash, where nothing but a store can be meant."""
+
 _LIBRARIES = frozenset(
     ("aiobotocore", "aiohttp", "asyncio", "botocore", "fsspec", "gcsfs", "google", "requests", "s3fs", "urllib3")
 )
 _ATTEMPTS = 3
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_NO_BUCKET = "create the bucket, or correct the address"
 _FIX = (
     "look at the address, the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID ...; GOOGLE_APPLICATION_CREDENTIALS), "
     "the endpoint (AWS_ENDPOINT_URL) and the connection, then run the same command again: it resumes"
@@ -77,7 +80,9 @@ def checked_url(text: str) -> str:
     RecipeError
         When the store is not known, the bucket is missing, or a part of the path is empty or leads upwards.
     """
-    scheme, _, path = text.partition("://")
+    scheme, _, path = text.partition(":")
+    if not path.startswith("//"):
+        raise RecipeError(f"{text}: is no address of a folder in a bucket; write {scheme}://{path.lstrip('/')}")
     if scheme.lower() not in _SCHEMES:
         known = ", ".join(f"{name}://" for name in _SCHEMES)
         raise RecipeError(
@@ -111,14 +116,20 @@ class Store:
     url: str
 
     def listed(self) -> dict[str, Stored]:
-        """All objects below the folder, by their paths relative to it; none where there is no such folder."""
-        with self._asking(""), contextlib.suppress(FileNotFoundError):
+        """All objects below the folder, by their paths relative to it; none where there is no such folder.
+
+        Raises
+        ------
+        BuildError
+            When there is not even the bucket.
+        """
+        with contextlib.suppress(FileNotFoundError), self._listing():
             return self._relative(self._system.find(self._path(), detail=True).values())
         return {}
 
     def listed_here(self) -> tuple[dict[str, Stored], list[str]]:
-        """The objects in the folder itself, and the names of the folders in it."""
-        with self._asking(""), contextlib.suppress(FileNotFoundError):
+        """The objects in the folder itself, and the names of the folders in it; otherwise as `listed`."""
+        with contextlib.suppress(FileNotFoundError), self._listing():
             entries = self._system.ls(self._path(), detail=True)
             folders = (entry["name"].rstrip("/") for entry in entries if entry["type"] == "directory")
             return self._relative(entries), sorted(name.rpartition("/")[2] for name in folders)
@@ -264,15 +275,24 @@ class Store:
         }
 
     @contextlib.contextmanager
+    def _listing(self) -> Iterator[None]:
+        """As `_asking`; of a folder that is not there, the bucket must be."""
+        try:
+            with self._asking(""):
+                yield
+        except FileNotFoundError as error:
+            if getattr(error.__cause__, "response", {}).get("Error", {}).get("Code") == "NoSuchBucket":
+                raise BuildError(f"{self.url}: there is no such bucket; {_NO_BUCKET}") from error
+            raise
+
+    @contextlib.contextmanager
     def _writing(self, path: str) -> Iterator[None]:
         """As `_asking`; what is missing where an object is made is the bucket."""
         try:
             with self._asking(path):
                 yield
         except FileNotFoundError as error:
-            raise BuildError(
-                f"{self.address(path)}: cannot be made ({error}); create the bucket, or correct the address"
-            ) from error
+            raise BuildError(f"{self.address(path)}: cannot be made ({error}); {_NO_BUCKET}") from error
 
     @contextlib.contextmanager
     def _asking(self, path: str, gone: bool = False) -> Iterator[None]:

@@ -223,9 +223,12 @@ def test_a_damaged_build_fails_its_check(run: Terminal, music: Path, tmp_path: P
 
 def test_another_recipe_in_the_same_folder_ends_with_1(run: Terminal, music: Path, built: Path) -> None:
     before = contents(built)
-    code, _, err = run("build", "catalog", music, "--out", built, *FAST, "--bit-depth", "16")
+    code, _, err = run("build", "catalog", music, "--out", built, *FAST, "--bit-depth", "16", "--min-votes", "3")
     assert code == 1
-    assert "bit_depth 24, and this is 16; use the same settings, or another --out folder" in err
+    assert (
+        "built with bit_depth 24, and this is 16; min_votes 2, and this is 3; use the same settings, or another "
+        "--out folder"
+    ) in err
     assert contents(built) == before
 
 

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -143,6 +144,18 @@ def test_what_cannot_be_run_is_refused_before_a_worker_is_asked_for(monkeypatch:
     for wrong in ({"jobs": 0}, {"timeout_s": 0.0}, {"max_memory_bytes": 0}):
         with pytest.raises(RecipeError, match=next(iter(wrong))):
             RayEngine(**wrong)
+
+
+def test_an_address_where_nothing_answers_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", None)  # is not come to
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(BuildError, match=rf"no Ray cluster answers at {address} \(.*refused\); run 'ray start"):
+            next(RayEngine(address).run(stages.reject_odd, keyed(range(1))))
+    with pytest.raises(RecipeError, match=r"ray://head:10001.*Ray Client is not supported"):
+        RayEngine("ray://head:10001")
 
 
 def test_items_are_taken_as_they_are_needed_and_closing_ends_the_workers(engine: RayEngine) -> None:

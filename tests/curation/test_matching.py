@@ -20,7 +20,9 @@ from curation.matching import (
     best_match,
     best_matches,
     bit_error_rates,
+    glanced,
     join_candidates,
+    match_at,
     window_matches,
 )
 
@@ -51,6 +53,50 @@ def compared_one_by_one(a: Fingerprint, b: Fingerprint, min_overlap: int) -> dic
         if len(heard) >= min_overlap:
             rates[offset] = sum((x ^ y).bit_count() for x, y in heard) / (32 * len(heard))
     return rates
+
+
+def spans_of(prints: list[Fingerprint]) -> npt.NDArray[np.int64]:
+    ends = np.cumsum([len(one) for one in prints])
+    return np.stack([ends - [len(one) for one in prints], ends])
+
+
+class TestGlanced:
+    @settings(deadline=None)
+    @given(
+        prints=st.lists(prints_of(), min_size=1, max_size=4),
+        pairs=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(-50, 50)), max_size=8),
+    )
+    def test_short_overlaps_are_compared_at_128_places_that_are_evenly_spread(
+        self, prints: list[Fingerprint], pairs: list[tuple[int, int, int]]
+    ) -> None:
+        spans = spans_of(prints)
+        expected = []
+        for a, b, offset in ((a % len(prints), b % len(prints), offset) for a, b, offset in pairs):
+            overlap = [
+                (int(x), int(prints[b][i + offset]))
+                for i, x in enumerate(prints[a])
+                if 0 <= i + offset < len(prints[b])
+            ]
+            looks = [overlap[look * len(overlap) // 128] for look in range(128) if overlap]
+            heard = [(x, y) for x, y in looks if SILENCE not in (x, y)]
+            wrong = sum((x ^ y).bit_count() for x, y in heard)
+            expected.append(wrong / (32 * len(heard)) if heard else 1.0)
+        a, b = ([pair[side] % len(prints) for pair in pairs] for side in (0, 1))
+        offsets = np.array([offset for *_, offset in pairs], np.int64)
+        items = np.concatenate(prints).astype(np.uint32)
+        found = glanced(items, spans[:, np.array(a, np.int64)], spans[:, np.array(b, np.int64)], offsets)
+        assert found.tolist() == expected
+
+    def test_tells_strangers_from_pairs(self) -> None:
+        rng = np.random.default_rng(1)
+        song = draw(rng, 1700)
+        prints = [song, np.concatenate([draw(rng, 200), flipped(song, 0.35, rng)]), draw(rng, 1700)]
+        spans = spans_of(prints)
+        found = glanced(
+            np.concatenate(prints), spans[:, [0, 0, 0]], spans[:, [1, 1, 2]], np.array([200, 201, 0], np.int64)
+        )
+        assert found == pytest.approx([0.35, 0.5, 0.5], abs=0.03)
+        assert match_at(song, prints[1], 200).bit_error_rate == pytest.approx(0.35, abs=0.01)
 
 
 class TestBitErrorRates:

@@ -209,6 +209,9 @@ def test_a_bucket_that_is_not_there_is_an_error_about_it(bucket: Bucket, tmp_pat
             store.create(".lock", b"x")
         with pytest.raises(BuildError, match="create the bucket, or correct the address"):
             store.put(tmp_path / "file", "a.flac")
+        for listed in (store.listed, store.listed_here):
+            with pytest.raises(BuildError, match="s3://no-such-bucket/corpus: there is no such bucket; create the"):
+                listed()
 
 
 def test_an_object_that_is_not_there_is_an_error_about_it(memory: Store) -> None:
@@ -256,7 +259,7 @@ def test_folders_and_addresses_stand_for_each_other(tmp_path: Path, monkeypatch:
     assert address(tmp_path) == str(tmp_path.resolve())
 
 
-@pytest.mark.parametrize("url", ["s3://", "s3://b//x", "s3://b/../x", "ftp://host/x", "http://host/x"])
+@pytest.mark.parametrize("url", ["s3://", "s3://b//x", "s3://b/../x", "s3:/b/x", "ftp://host/x", "http://host/x"])
 def test_addresses_that_are_none_are_refused(url: str) -> None:
     assert is_url(url)
     with pytest.raises(RecipeError, match="://"):
