@@ -123,7 +123,7 @@ WorkerMemory = Annotated[
 Memory = Annotated[
     float,
     Parameter(
-        help="GB that all processes may hold while the sound of all tracks is compared.",
+        help="GB, at least 1, that all processes may hold while the sound of all tracks is compared.",
         validator=validators.Number(gte=1, lte=1_000_000),
     ),
 ]

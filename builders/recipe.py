@@ -61,7 +61,7 @@ class CatalogRecipe(BaseModel):
 
     against: Literal["everything", "labelled"] = "everything"
     """Whether the sound of any two tracks is compared, or that of labelled instrumentals with the rest: for
-    catalogues of many hundred thousand tracks. Tags and file names are compared in any case."""
+    catalogues of more than about a hundred thousand tracks. Tags and file names are compared in any case."""
 
     sample_one_in: Annotated[int, Field(ge=1, le=100)] = 1
     """Compare by sound one moment in this many: less work, and fewer pairs found."""
