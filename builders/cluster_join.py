@@ -51,7 +51,7 @@ from builders.join import (
     chunks_of,
     compared,
     gathered,
-    index_writers,
+    index_writer,
     postings_by_side,
     votes_of,
 )
@@ -157,14 +157,14 @@ def _votes(plan: JoinPlan, rows: pa.Table) -> Iterator[pa.Table]:
     lists = rows["words"].combine_chunks()
     words, bounds_of = lists.values.to_numpy(), lists.offsets.to_numpy()
     with ExitStack() as stack:
-        index = [stack.enter_context(writer) for writer in index_writers(Path(plan.folder), plan.new, piece)]
+        writers = [stack.enter_context(index_writer(Path(plan.folder), plan.new, piece, side)) for side in SIDES]
         for part in plan.new.parts_of(piece):
             new = []
-            for side, pieces in zip(SIDES, index, strict=True):
+            for side, add in zip(SIDES, writers, strict=True):
                 wanted = np.flatnonzero((part_of == part) & (side_of == side))
                 here = np.concatenate([words[bounds_of[row] : bounds_of[row + 1]] for row in wanted])
                 new.append(without_crowds(np.sort(here), (), plan.settings.crowd, plan.layout))
-                pieces.add(new[-1])
+                add(new[-1])
             voted = votes_of(plan, new)
             bounds = np.append(np.searchsorted(voted, plan.votes.first_votes(cells)), len(voted))
             columns = {"cell": np.arange(len(cells)), "part": np.full(len(cells), part)}

@@ -11,7 +11,8 @@ A catalogue grows by **segments**: what has arrived since the last run is joined
 what was there, which stays as it is, and so do its pairs. Small segments are merged.
 
     join.json                   settings and segments; written last
-    index/FIRST-END/PIECE.S     postings of a segment's tracks: S is 1 for labelled instrumentals, else 0
+    index/FIRST-END/PIECE.S     postings of a segment's tracks, part by part, then the crowds of each part: S is 1
+                                for labelled instrumentals, else 0
     found/FIRST-END.npz         pairs whose later track is in the segment
     work/                       what a run writes and removes again
 """
@@ -33,16 +34,18 @@ import numpy as np
 import numpy.typing as npt
 
 from builders.engine import LocalEngine, Needs
-from builders.parts import PartWriter, TornFile, is_whole, part_writer, read_bins, read_part
+from builders.parts import TornFile, is_whole, part_writer, read_bins, read_part
 from builders.prints import PrintStore
 from builders.stage import Engine, Progress, silent
 from curation.joining import (
+    Indexed,
     Ints,
     Pairs,
     PostingLayout,
     Postings,
     VoteLayout,
     Words,
+    crowds_of,
     distinct,
     meetings,
     postings_of,
@@ -54,7 +57,7 @@ from manifests.files import replacing
 
 Against: TypeAlias = Literal["everything", "labelled"]
 
-VERSION = 2
+VERSION = 3
 SIDES = (0, 1)
 
 _OWN_BYTES = 300_000_000
@@ -389,7 +392,7 @@ def _meet(plan: JoinPlan, piece: int) -> None:
     with contextlib.ExitStack() as stack:
         # entered first, so that it appears last: it stands for all
         voted = stack.enter_context(part_writer(plan.voted(piece), len(parts), bins=_BINS))
-        index = [stack.enter_context(writer) for writer in index_writers(folder, plan.new, piece)]
+        add_to_index = [stack.enter_context(index_writer(folder, plan.new, piece, side)) for side in SIDES]
         for part in parts:
             # few new tracks look at few places of a large index: to read all of it would take longer than they do
             old = [
@@ -397,9 +400,9 @@ def _meet(plan: JoinPlan, piece: int) -> None:
                 for one, checked in zip(plan.older, read_whole, strict=True)
             ]
             new = [_new_part(plan, part, side, [one[side] for one in old]) for side in SIDES]
-            for pieces, words in zip(index, new, strict=True):
-                pieces.add(words)
-            found = votes_of(plan, new, old)
+            for add, words in zip(add_to_index, new, strict=True):
+                add(words)
+            found = votes_of(plan, new, [[side.words for side in one] for one in old])
             voted.add(found, np.diff(np.searchsorted(found, first_votes), append=len(found)))
 
 
@@ -436,15 +439,16 @@ def _met(plan: JoinPlan, new: Sequence[Words], old: Sequence[Sequence[Words]]) -
         yield from meetings(one, other, plan.layout)
 
 
-def _new_part(plan: JoinPlan, part: int, side: int, older: Sequence[Words]) -> Words:
+def _new_part(plan: JoinPlan, part: int, side: int, older: Sequence[Indexed]) -> Words:
     found = [read_part(plan.chunk(number, side), part) for number in range(plan.num_chunks)]
     return without_crowds(np.sort(np.concatenate(found)), older, plan.settings.crowd, plan.layout)
 
 
-def _old_part(folder: Path, segment: Segment, part: int, side: int, *, checked: bool = True) -> Words:
+def _old_part(folder: Path, segment: Segment, part: int, side: int, *, checked: bool = True) -> Indexed:
     piece = segment.piece_of(part)
-    path, place = _index_path(folder, segment, piece, side), part - segment.parts_of(piece)[0]
-    return read_part(path, place, mapped=True, checked=checked)
+    path, parts = _index_path(folder, segment, piece, side), segment.parts_of(piece)
+    place = part - parts[0]
+    return Indexed(read_part(path, place, mapped=True, checked=checked), read_part(path, len(parts) + place))
 
 
 def _count(plan: JoinPlan, block: tuple[int, int]) -> None:
@@ -496,11 +500,10 @@ def _rates(store: PrintStore, pairs: Pairs) -> tuple[npt.NDArray[np.float64], In
 def _merge(folder: str, old: Sequence[Segment], whole: Segment, piece: int) -> None:
     """Write a piece of the index of two segments together."""
     for side in SIDES:
-        path = _index_path(Path(folder), whole, piece, side)
-        if not is_whole(path):
-            with part_writer(path, len(whole.parts_of(piece))) as pieces:
+        if not is_whole(_index_path(Path(folder), whole, piece, side)):
+            with index_writer(Path(folder), whole, piece, side) as add:
                 for part in whole.parts_of(piece):
-                    pieces.add(np.sort(np.concatenate([_old_part(Path(folder), one, part, side) for one in old])))
+                    add(np.sort(np.concatenate([_old_part(Path(folder), one, part, side).words for one in old])))
 
 
 def chunks_of(store: PrintStore, segment: Segment, most_items: int) -> list[tuple[int, int, int]]:
@@ -529,11 +532,19 @@ def _blocks(plan: JoinPlan, most_votes: int) -> list[tuple[int, int]]:
     return [*blocks, (first, plan.new.end)]
 
 
-def index_writers(
-    folder: Path, segment: Segment, piece: int
-) -> list[contextlib.AbstractContextManager[PartWriter]]:
-    """What writes a piece of a segment's index, by side."""
-    return [part_writer(_index_path(folder, segment, piece, side), len(segment.parts_of(piece))) for side in SIDES]
+@contextlib.contextmanager
+def index_writer(folder: Path, segment: Segment, piece: int, side: int) -> Iterator[Callable[[Words], None]]:
+    """Write a piece of a segment's index; what it gives adds a part, each sorted and without crowds."""
+    layout, crowds = PostingLayout(segment.parts), []
+    with part_writer(_index_path(folder, segment, piece, side), 2 * len(segment.parts_of(piece))) as writer:
+
+        def add(words: Words) -> None:
+            writer.add(words)
+            crowds.append(crowds_of(words, layout))
+
+        yield add
+        for one in crowds:
+            writer.add(one)
 
 
 def _size(segment: Segment) -> int:

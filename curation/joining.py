@@ -61,6 +61,7 @@ _ITEM_MASK = np.uint64(MAX_ITEMS - 1)
 _LEAST_TIME_BITS = 4
 _CHUNK_TRACKS = 1 << 16
 _MEETINGS = 1 << 17
+_MANY = 32
 _BLOCK_ITEMS = 1 << 16
 _FIRST_MIX, _SECOND_MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 
@@ -166,15 +167,52 @@ def postings_of(
     return Postings(words, bounds)
 
 
-def without_crowds(part: Words, older: Sequence[Words], crowd: int, layout: PostingLayout) -> Words:
+@dataclass(frozen=True)
+class Indexed:
+    """One part of postings that arrived earlier.
+
+    Attributes
+    ----------
+    words : np.ndarray of uint64 [shape=(postings,)]
+        Sorted; they may be mapped, and are looked at in as few places as possible.
+    crowds : np.ndarray of uint64 [shape=(keys,)]
+        Their `crowds_of`.
+    """
+
+    words: Words
+    crowds: Words
+
+
+def crowds_of(part: Words, layout: PostingLayout) -> Words:
+    """Keys that have 32 postings or more: ``rest of the key | number of postings``.
+
+    Parameters
+    ----------
+    part : np.ndarray of uint64 [shape=(postings,)]
+        Sorted, of one part.
+    layout : PostingLayout
+
+    Returns
+    -------
+    np.ndarray of uint64 [shape=(keys,)]
+        Sorted.
+    """
+    shift = np.uint64(64 - layout.rest_bits)
+    first = np.flatnonzero(changes(part >> shift))
+    counts = np.diff(first, append=len(part))
+    many = counts >= _MANY
+    return np.asarray(part[first[many]] >> shift << shift | counts[many].astype(np.uint64))
+
+
+def without_crowds(part: Words, older: Sequence[Indexed], crowd: int, layout: PostingLayout) -> Words:
     """Leave out postings whose key has `crowd` earlier ones.
 
     Parameters
     ----------
     part : np.ndarray of uint64 [shape=(postings,)]
         Sorted, of one part.
-    older : sequence of np.ndarray of uint64
-        The same part of tracks that arrived earlier.
+    older : sequence of Indexed
+        The same part of tracks that arrived earlier. Only keys that may have a crowd are looked up.
     crowd : int
         At least 1.
     layout : PostingLayout
@@ -185,16 +223,22 @@ def without_crowds(part: Words, older: Sequence[Words], crowd: int, layout: Post
     """
     shift = np.uint64(64 - layout.rest_bits)
     part = part[_not_beyond(part >> shift, crowd)]
-    if not len(part) or not any(len(one) for one in older):
-        return part
     rest = part >> shift
     first = np.flatnonzero(changes(rest))
-    rank = np.arange(len(part)) - np.repeat(first, np.diff(first, append=len(part)))
-    before = np.zeros(len(first), np.int64)
+    keys, own = rest[first], np.diff(first, append=len(part))
+    most = np.zeros(len(keys), np.int64)
     for one in older:
-        begin, end = _range(one, rest[first], shift)
-        before += end - begin
-    return part[rank + np.repeat(before, np.diff(first, append=len(part))) < crowd]
+        begin, end = _range(one.crowds, keys, shift)
+        most += _MANY - 1
+        many = np.flatnonzero(end > begin)
+        most[many] += (one.crowds[begin[many]] & ((np.uint64(1) << shift) - np.uint64(1))).astype(np.int64)
+    crowded = np.flatnonzero(most + own > crowd)
+    before = np.zeros(len(keys), np.int64)
+    for one in older:
+        begin, end = _range(one.words, keys[crowded], shift)
+        before[crowded] += end - begin
+    rank = np.arange(len(part)) - np.repeat(first, own)
+    return np.asarray(part[rank + np.repeat(before, own) < crowd])
 
 
 def meetings(left: Words, right: Words | None, layout: PostingLayout) -> Iterator[tuple[Words, Words]]:

@@ -14,9 +14,11 @@ from curation.chromaprint import SILENCE, Fingerprint
 from curation.joining import (
     KEY_ITEMS,
     MAX_ITEMS,
+    Indexed,
     PostingLayout,
     VoteLayout,
     Words,
+    crowds_of,
     meetings,
     postings_of,
     without_crowds,
@@ -126,8 +128,43 @@ def test_crowds_keep_those_who_came_first_whoever_comes_later() -> None:
     first = postings_of(np.concatenate(prints[:3]), lengths[:3], 0, layout).words
     later = postings_of(np.concatenate(prints[3:]), lengths[3:], 3, layout).words
     first = without_crowds(first, [], 5, layout)
-    later = without_crowds(later, [first[::2], first[1::2]], 5, layout)
+    later = without_crowds(later, [indexed(first[::2], layout), indexed(first[1::2], layout)], 5, layout)
     np.testing.assert_array_equal(np.sort(np.concatenate([first, later])), without_crowds(whole, [], 5, layout))
+
+
+def indexed(words: Words, layout: PostingLayout) -> Indexed:
+    return Indexed(words, crowds_of(words, layout))
+
+
+@given(
+    sizes=st.lists(st.integers(0, 90), min_size=3, max_size=3),
+    keys=st.integers(1, 4),
+    crowd=st.integers(1, 120),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_catalogue_that_grows_keeps_of_each_key_what_one_that_came_at_once_does(
+    sizes: list[int], keys: int, crowd: int, seed: int
+) -> None:
+    rng, layout = np.random.default_rng(seed), PostingLayout(1)
+    rest = rng.choice(np.array([0, 1, 5, 2**32 - 1], np.uint64)[:keys], sum(sizes))
+    words = rest << np.uint64(32) | np.arange(sum(sizes), dtype=np.uint64)
+    older: list[Indexed] = []
+    for arrived in np.split(words, np.cumsum(sizes)[:-1]):
+        older.append(indexed(without_crowds(np.sort(arrived), older, crowd, layout), layout))
+    found = np.sort(np.concatenate([one.words for one in older]))
+    np.testing.assert_array_equal(found, without_crowds(np.sort(words), [], crowd, layout))
+    assert max((int(one.crowds[0] & np.uint64(2**32 - 1)) for one in older if len(one.crowds)), default=0) <= crowd
+
+
+def test_keys_that_cannot_have_a_crowd_are_not_looked_up() -> None:
+    layout = PostingLayout(1)
+    keys = np.arange(4, dtype=np.uint64) << np.uint64(32)
+    old = np.repeat(keys, [1, 31, 32, 50]) + np.arange(114, dtype=np.uint64)
+    unseen = Indexed(np.zeros(0, np.uint64), crowds_of(old, layout))
+    assert (unseen.crowds & np.uint64(2**32 - 1)).tolist() == [32, 50]
+    new = keys + np.uint64(1000)
+    np.testing.assert_array_equal(without_crowds(new, [unseen], 51, layout), new)
+    assert without_crowds(new, [indexed(old, layout)], 50, layout).tolist() == new[:3].tolist()
 
 
 def test_new_postings_meet_old_ones_as_if_all_had_come_at_once() -> None:
