@@ -60,6 +60,7 @@ _GATE = re.compile(
     r"\s*(?:(?P<stem>[^\s<>=]+)\.)?(?P<measure>[^\W\d]\w*)\s*(?P<sign><=|>=|≤|≥)\s*(?P<number>.*?)\s*"
 )
 
+_FINEST = 1e-6
 _NUM_BINS = 50
 # A linear axis would put every quiet stem into the first bin.
 _LOGARITHMIC = frozenset({"rms", "peak", "dc_offset"})
@@ -382,7 +383,9 @@ def _edges(threshold: float, low: float, high: float, logarithmic: bool) -> Floa
         low, high, middle = math.log10(low), math.log10(high), math.log10(threshold)
     else:
         middle = threshold
-    width = max(high, middle) - min(low, middle) or abs(middle) or 1.0
+    # values that differ by a rounding alone would have edges that do not differ at all
+    finest = _FINEST * (1.0 if logarithmic else abs(middle))
+    width = max(max(high, middle) - min(low, middle), finest) or 1.0
     # At least one bin on either side, also where nothing lies.
     low, high = min(low, middle - width / _NUM_BINS), max(high, middle + width / _NUM_BINS)
     num_below = min(max(1, round(_NUM_BINS * (middle - low) / (high - low))), _NUM_BINS - 1)

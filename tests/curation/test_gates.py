@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curation.activity import SALIENT_STEP_S, level_curve, salient_segments
@@ -235,6 +235,9 @@ def in_bin(report: GateReport, value: float) -> int:
 class TestReports:
     @settings(deadline=None)
     @given(st.lists(numbers, min_size=1, max_size=30), gates.filter(lambda gate: gate.stem is None))
+    @example([-999999.9999999999], Gate("rms", maximum=-1e6))
+    @example([1.0000000000000002], Gate("rms", minimum=1.0))
+    @example([1e-300], Gate("rms", minimum=0.0))
     def test_hold_the_distribution_and_the_cut(self, values: list[float], gate: Gate) -> None:
         report = apply_gates(pd.DataFrame({gate.measure: values}), [gate]).reports[0]
         assert report.threshold in report.edges
