@@ -74,8 +74,8 @@ _GROWTH, _LARGE = 3, 64
 _FEW_ITEMS = 5_000_000
 """Fingerprints of some three thousand songs: joined here, before workers had started."""
 
-_STRANGERS = 0.47
-"""Strangers differ in half of their bits."""
+_GLANCE_ERROR = 0.07
+"""What a glance at a pair may be wrong by, and what an offset nearby may be better by."""
 
 _CHECKED_AT_ONCE = 1024
 
@@ -471,23 +471,23 @@ def _count(plan: JoinPlan, block: tuple[int, int]) -> None:
 
 def compared(plan: JoinPlan, store: PrintStore, pairs: Pairs) -> Found:
     """Those of some pairs whose fingerprints are near each other, and how many are not."""
-    rates, offsets = _rates(store, pairs)
+    rates, offsets = _rates(store, pairs, plan.settings.max_bit_error_rate + _GLANCE_ERROR)
     kept = rates <= plan.settings.max_bit_error_rate
     near = Pairs(pairs.a[kept], pairs.b[kept], pairs.votes[kept], offsets[kept])
     return Found(near, rates[kept], int(np.count_nonzero(~kept)))
 
 
-def _rates(store: PrintStore, pairs: Pairs) -> tuple[npt.NDArray[np.float64], Ints]:
+def _rates(store: PrintStore, pairs: Pairs, strangers: float) -> tuple[npt.NDArray[np.float64], Ints]:
     """Bit error rates of pairs over all their overlap, and the offsets nearby at which they are the lowest.
 
-    The rate is 1 where the overlap is too short.
+    The rate is 1 where the overlap is too short, or the pair has the rate of strangers at a glance.
     """
     prints = store.mapped()
     rates, offsets = np.ones(len(pairs.a)), pairs.offset_items.copy()
     for begin in range(0, len(rates), _CHECKED_AT_ONCE):
         part = slice(begin, begin + _CHECKED_AT_ONCE)
         glances = glanced(prints.items, prints.spans(pairs.a[part]), prints.spans(pairs.b[part]), offsets[part])
-        for number in begin + np.flatnonzero(glances < _STRANGERS):
+        for number in begin + np.flatnonzero(glances < strangers):
             first, second, offset = prints[pairs.a[number]], prints[pairs.b[number]], int(offsets[number])
             near = (match_at(first, second, offset + step) for step in (0, -1, 1))
             best = min(near, key=lambda match: match.bit_error_rate)

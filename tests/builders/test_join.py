@@ -295,6 +295,17 @@ class TestJoin:
         assert len(found.pairs.a) == 0
         assert found.strangers == 1
 
+    def test_who_asks_for_pairs_that_hardly_differ_from_strangers_gets_them(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(9)
+        a, b = (rng.integers(0, 2**32, 700, dtype=np.uint32) for _ in range(2))
+        for begin in (100, 500):
+            b[begin : begin + 15] = a[begin : begin + 15]
+        tracks = [Print(name(number), False, items) for number, items in enumerate((a, b))]
+        for limit, rates in ((0.4, []), (0.5, [pytest.approx(0.5 * 670 / 700, abs=0.01)])):
+            found = joined(tmp_path / str(limit), tracks, JoinSettings(max_bit_error_rate=limit))
+            assert found.bit_error_rates.tolist() == rates
+            assert len(rates) + found.strangers == 1
+
     @pytest.mark.parametrize("count", [0, 1])
     def test_next_to_nothing_joins_to_nothing(self, tmp_path: Path, count: int) -> None:
         assert len(joined(tmp_path, TRACKS[:count]).pairs.a) == 0
