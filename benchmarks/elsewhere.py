@@ -5,8 +5,8 @@
 The catalogue of `stemloom demo` is built in turns: by `LocalEngine` with two workers, on a Ray cluster of one node
 with two CPUs, on one of three nodes with a CPU each (extra ``cluster``), and by `LocalEngine` from a bucket to a
 bucket of a store on this machine (extra ``cloud`` and rclone): where nothing had been staged, where all objects had
-been, and where nothing was left to do. Details of the rejected table name addresses there, all else must be equal to the
-byte. Each time is divided by that of the local build of the same turn; the table, which goes to
+been, and where nothing was left to do. Details of the rejected table name addresses there, all else must be equal
+to the byte. Each time is divided by that of the local build of the same turn; the table, which goes to
 FOLDER/elsewhere.md, has the medians. Starting and ending clusters and stores is not counted.
 """
 
