@@ -101,9 +101,7 @@ class Run:
         if path.exists():
             before = _recorded(path)
             if before != text and not self._came_to_nothing(before):
-                raise BuildError(
-                    f"{path}: {_differences(before, settings)}; use the same settings, or another --out folder"
-                )
+                raise BuildError(f"{path}: {_differences(before, settings)}")
             if before == text:
                 return
         with replacing(path) as file:
@@ -419,20 +417,24 @@ def _recorded(path: Path) -> str:
 
 
 def _differences(before: str, settings: dict[str, Any]) -> str:
-    """Which settings of an earlier build differ, in words."""
+    """Which settings of an earlier build differ, in words, and what to do."""
+    fix = "use the same settings, or another --out folder"
     try:
         recorded = json.loads(before)
         old, new = ({**found, **found.get("recipe", {}), "recipe": None} for found in (recorded, settings))
         if recorded.get("builder") != settings["builder"]:
-            return f"the folder holds a build of '{recorded.get('builder')}'"
+            return f"the folder holds a build of '{recorded.get('builder')}'; {fix}"
         unequal = list(_unequal(old, new))
         told = [f"{name} {was!r}, and this is {this!r}" for name, was, this in unequal[:_MOST_TOLD]]
         told += [f"{len(unequal) - _MOST_TOLD} more settings that differ"] * (len(unequal) > _MOST_TOLD)
         if told:
-            return f"the folder was built with {'; '.join(told)}"
+            return f"the folder was built with {'; '.join(told)}; {fix}"
     except (ValueError, AttributeError):
         pass
-    return "the folder's recipe cannot be read"
+    return (
+        "is no recipe, as a crash may have left it; if the folder is of this very build, delete the file and run "
+        "the same command again: it resumes; otherwise use another --out folder"
+    )
 
 
 def _unequal(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -230,16 +230,16 @@ def load_network(path: Path) -> Network:
         saved = _saved(path, file)
         try:
             config_class, network_class = network_classes(saved.network)
+            config = config_class.from_json(saved.config)
+            with torch.device("meta"):  # without memory: a config may ask for more than there is
+                wanted = network_class(config).state_dict()
+            if wrong := _first_misfit(wanted, _shapes(file)):
+                raise RecipeError(f"{wrong}; the weights are not those of the config in the file: save it again")
             # First weights are drawn only to be replaced: nobody else's draws are to change by it.
             with torch.random.fork_rng(devices=[]):
-                network = network_class(config_class.from_json(saved.config))
+                network = network_class(config)
         except RecipeError as error:
             raise RecipeError(f"{path}: {error}") from error
-        wanted = network.state_dict()
-        if wrong := _first_misfit(wanted, _shapes(file)):
-            raise RecipeError(
-                f"{path}: {wrong}; the weights are not those of the config in the file: save the network again"
-            )
         network.load_state_dict({name: file.get_tensor(name).to(wanted[name].dtype) for name in wanted})
     return network.eval()
 

@@ -151,6 +151,8 @@ def test_a_file_whose_config_and_tensors_do_not_fit_is_refused(tmp_path: Path) -
     refused("'more' is of no such network", {**tensors, "more": torch.zeros(3)})
     refused("no network 'spectron'", network="spectron")
     refused("no field 'binz'", config=json.dumps({**config, "binz": 3}))
+    huge = {**config, "filters": [1 << 20 for _ in config["filters"]]}  # terabytes
+    refused("has the shape .*, expected .*1048576", config=json.dumps(huge))
     refused("no JSON", config="{")
     refused("no JSON", config="[]")
     save_file(tensors, path)
