@@ -198,10 +198,11 @@ def crowds_of(part: Words, layout: PostingLayout) -> Words:
         Sorted.
     """
     shift = np.uint64(64 - layout.rest_bits)
-    first = np.flatnonzero(changes(part >> shift))
-    counts = np.diff(first, append=len(part))
-    many = counts >= _MANY
-    return np.asarray(part[first[many]] >> shift << shift | counts[many].astype(np.uint64))
+    rest = part >> shift
+    later = rest[_MANY - 1 :]
+    keys = distinct(later[later == rest[: len(later)]])
+    begin, end = _range(part, keys, shift)
+    return keys << shift | (end - begin).astype(np.uint64)
 
 
 def without_crowds(part: Words, older: Sequence[Indexed], crowd: int, layout: PostingLayout) -> Words:
@@ -223,6 +224,8 @@ def without_crowds(part: Words, older: Sequence[Indexed], crowd: int, layout: Po
     """
     shift = np.uint64(64 - layout.rest_bits)
     part = part[_not_beyond(part >> shift, crowd)]
+    if not older:
+        return part
     rest = part >> shift
     first = np.flatnonzero(changes(rest))
     keys, own = rest[first], np.diff(first, append=len(part))
