@@ -327,12 +327,12 @@ def store_fails(scene: Scene) -> Struck:
         if scene.rng.random() < 0.3 and scene.at_a_moment(running):
             running.signal(signal.SIGKILL)
             running.wait()
-        else:
-            code = running.wait()
-            if "Traceback" in running.said():
-                raise Wrong(f"an error of the store is a bug to the build: {running.said()[-3000:]}")
-            if code == 0 and struck:
-                return ENDED
+            return STOPPED
+        code = running.wait()
+        if "Traceback" in running.said():
+            raise Wrong(f"an error of the store is a bug to the build: {running.said()[-3000:]}")
+        if code == 0 and struck:
+            return ENDED
     finally:
         proxy.answer = lambda method, path: None
     return STOPPED if struck else MISSED

@@ -30,6 +30,9 @@ from separators.separator import Separator
 
 _MOST_TOLD = 5
 _TEMPORARY = f"{TEMPORARY_PREFIX}*"
+_MADE = (".cache", "audio", "annotations", "curves", "removed")
+"""Folders that builders write to. In others of a build's folder somebody else may be at work: `audit`, `packed`."""
+
 FAILURES = {"rejected": "unreadable", "crash": "worker crashed", "timeout": "took too long"}
 """Kinds of `builders.engine.Failure`, as reasons of the rejected table."""
 
@@ -137,10 +140,7 @@ class Run:
 
     def remove_temporary_files(self) -> None:
         """Remove what a killed run was writing. The lock is held, so nobody else is writing now."""
-        for found in (
-            self.out.glob(_TEMPORARY),
-            *((self.out / n).rglob(_TEMPORARY) for n in (".cache", "audio", "annotations", "removed")),
-        ):
+        for found in (self.out.glob(_TEMPORARY), *((self.out / name).rglob(_TEMPORARY) for name in _MADE)):
             for path in found:
                 path.unlink(missing_ok=True)
 

@@ -129,10 +129,21 @@ class Corpus:
         """What of a corpus decides which mixtures are drawn: a hash of its stems and clips tables.
 
         Verdicts by ear are not part of it (`manifests.audited`).
+
+        Raises
+        ------
+        TableError
+            When the disk does not give one of them.
         """
         digest = hashlib.blake2b(digest_size=16)
         for path in (stems_as_built(self.folder), find_table(self.folder, "clips")):
-            digest.update(b"" if path is None else path.read_bytes())
+            try:
+                digest.update(b"" if path is None else path.read_bytes())
+            except OSError as error:
+                raise TableError(
+                    f"{path}: cannot be read ({error.strerror or error}); check the disk, then run the same command "
+                    "again"
+                ) from error
         return digest.hexdigest()
 
     def songs(self) -> list[str]:

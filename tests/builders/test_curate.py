@@ -15,6 +15,7 @@ from builders.curate import CurateBuilder
 from builders.recipe import CurateRecipe
 from manifests.corpus import Corpus
 from manifests.errors import BuildError, RecipeError, TableError
+from manifests.files import TEMPORARY_PREFIX
 from manifests.loudness import loudness_lufs
 from manifests.tables import read_table, write_table
 from tests.builders.small_catalog import contents
@@ -236,6 +237,8 @@ def test_fixed_songs_and_earlier_splits_are_honoured(corpus: Corpus, tmp_path: P
 def test_the_same_command_changes_nothing(corpus: Corpus, tmp_path: Path) -> None:
     curate(corpus, tmp_path / "out")
     before = {path: data for path, data in contents(tmp_path / "out").items() if "run.json" not in str(path)}
+    for folder in ("audio", "curves"):  # what a run leaves that is killed while it writes
+        (tmp_path / "out" / folder / f"{TEMPORARY_PREFIX}0123456789abcdef.tmp").write_bytes(b"half")
     curate(corpus, tmp_path / "out")
     after = {path: data for path, data in contents(tmp_path / "out").items() if "run.json" not in str(path)}
     assert before == after

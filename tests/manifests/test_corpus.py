@@ -57,6 +57,13 @@ def test_songs_and_their_stems_are_listed_in_the_tables_order(folder):
     assert corpus.song("a")["vocals"]["artist"] is None
 
 
+def test_a_table_that_the_disk_does_not_give_is_told(folder):
+    corpus = Corpus.open(folder)
+    (folder / "clips.parquet").mkdir()
+    with pytest.raises(TableError, match=r"clips\.parquet: cannot be read \(Is a directory\); check the disk"):
+        _ = corpus.identity
+
+
 def test_a_stem_is_loaded_by_name_by_row_and_by_table_row(folder, sounds):
     corpus = Corpus.open(folder)
     expected = sounds["b", "vocals"]
