@@ -141,8 +141,8 @@ class Corpus:
                 digest.update(b"" if path is None else path.read_bytes())
             except OSError as error:
                 raise TableError(
-                    f"{path}: cannot be read ({error.strerror or error}); check the disk, then run the same command "
-                    "again"
+                    f"{path}: cannot be read ({error.strerror or error}); check the disk, then run the same "
+                    "command again"
                 ) from error
         return digest.hexdigest()
 
