@@ -159,7 +159,12 @@ class Result:
         from manifests.tables import read_table
         from tests.builders.small_catalog import contents
 
-        files = {name: data for name, data in contents(out).items() if name != ".published"}
+        files = {
+            name: data
+            for name, data in contents(out).items()
+            # what the store keeps for itself of an upload that was cut off is no object
+            if name != ".published" and not Path(name).name.startswith(".rclone_temp_put")
+        }
         rows: dict[str, Counter[tuple[Any, ...]]] = {}
         for name, keys in _KEYS.items():
             if f"{name}.parquet" in files:
