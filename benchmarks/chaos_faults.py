@@ -194,7 +194,7 @@ def read_error(scene: Scene) -> Struck:
         driver_killed(scene, signal.SIGKILL)
         victims = [path for path in _files(scene.out) if path.name != ".lock"] or victims
     if not victims:
-        return MISSED
+        return STOPPED  # before it had written anything
     victim = victims[scene.rng.integers(len(victims))]
     mark = scene.out.parent / "struck"
     running = scene.start(
@@ -234,8 +234,6 @@ def torn(scene: Scene) -> Struck:
     # a recipe that cannot be read is refused by its name: whose the folder is, a person must say
     spared = (".lock", "recipe.json")
     files = [path for path in _files(scene.out) if path.name not in spared]
-    if not files:
-        return MISSED
     for index in scene.rng.permutation(len(files))[: scene.rng.integers(1, 5)]:
         _tear(files[index], scene.rng)
     return STOPPED
