@@ -35,6 +35,10 @@ _REFUSAL = "another build (pid "
 _FULL = "free some space, then run the same command again: it resumes"
 
 
+_ENDS = {signal.SIGINT: [130], signal.SIGTERM: [143, -signal.SIGTERM], signal.SIGKILL: [-signal.SIGKILL]}
+"""Exit codes; a SIGTERM may come before or after the command has its handler."""
+
+
 class Wrong(Exception):
     """A build did something else than it should, besides what its result shows."""
 
@@ -115,7 +119,7 @@ def driver_killed(scene: Scene, number: signal.Signals) -> Struck:
         # when all is written and the interpreter goes down, SIGINT has no handler any more
         results = [scene.out / name for name in scene.landmarks if not name.startswith(".")]
         is_late = code == -number and all(path.exists() for path in results)
-        if code != (130 if number == signal.SIGINT else -number) and not is_late:
+        if code not in _ENDS[number] and not is_late:
             raise Wrong(f"exit code {code} after {number.name}: {running.said()[-2000:]}")
         struck = STOPPED
     return struck

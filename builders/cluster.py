@@ -31,9 +31,11 @@ import contextlib
 import logging
 import os
 import pickle
+import signal
 import socket
 import sys
 import sysconfig
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -56,6 +58,7 @@ log = logging.getLogger(__name__)
 
 _POLL_S, _ANSWER_S = 5.0, 10.0
 _STARTING = 4
+_SAME_MODE = "and the same RAY_AUTH_MODE, 'token' or 'disabled'"
 _MAX_LOSSES = 4
 _MAX_FAILED_STARTS = 3
 
@@ -92,12 +95,12 @@ class RayEngine:
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
             raise RecipeError(
-                f"jobs is {self.jobs}; a cluster has at least 1 worker, or None for all it has room for"
+                f"--jobs is {self.jobs}; a cluster has at least 1 worker: leave it out for all that it has room for"
             )
         if (self.address or "").startswith("ray://"):
             raise RecipeError(
-                f"address '{self.address}': Ray Client is not supported; run this on a node of the cluster, with "
-                "'auto' or HOST:6379"
+                f"--ray-address '{self.address}': Ray Client is not supported; run this on a node of the cluster, "
+                "with 'auto' or HOST:6379"
             )
         self._bench_engine()
 
@@ -128,11 +131,10 @@ class RayEngine:
         Raises
         ------
         BuildError
-            Raised by the stage; or the cluster does not answer, or a node is not fit to take part.
+            Raised by the stage; or the cluster does not answer, a node is not fit to take part, or workers
+            cannot be started.
         RecipeError
             Raised by the stage.
-        RuntimeError
-            Workers cannot be started.
         Exception
             Any other exception of the stage, with a note that holds the key and the worker's traceback.
         """
@@ -158,17 +160,13 @@ class RayEngine:
         try:
             if host and port.isdecimal():  # Ray would try for a minute, deaf to signals
                 socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
-            ray.init(
-                self.address,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with _own_sigterm():
+                ray.init(self.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, ValueError, RuntimeError) as error:
             raise BuildError(
                 f"no Ray cluster answers at {address or 'the address that was found'} ({str(error).rstrip('. ')}); "
                 "run 'ray start --head' on one machine, 'ray start --address HOST:6379' on others, and this on one "
-                "of them"
+                f"of them, {_SAME_MODE}"
             ) from error
 
 
@@ -275,9 +273,10 @@ class _Crew(Generic[Result]):
             return Outcome(task.key, None, Failure("crash", detail))
         self.failed_starts += 1
         if self.failed_starts >= _MAX_FAILED_STARTS:
-            raise RuntimeError(
-                f"workers cannot be started on the cluster, {self.failed_starts} times in a row; every node needs "
-                "stemloom, in an environment with the same versions"
+            raise BuildError(
+                f"workers cannot be started on the cluster, {self.failed_starts} times in a row "
+                f"({_first_line(error)}); every node needs stemloom, in an environment with the same versions, "
+                f"{_SAME_MODE}"
             ) from error
         return None
 
@@ -290,8 +289,13 @@ class _Crew(Generic[Result]):
         if not any(all(node.get(name, 0) >= number for name, number in wanted.items()) for node in nodes):
             self.was_told = True
             log.warning(
-                "no node of the cluster has %s for a worker: waiting for one that has",
-                ", ".join(f"{number:g} of {name}" for name, number in wanted.items() if number),
+                "no node of the cluster has %s for a worker (--max-worker-memory says how much memory): waiting "
+                "for one that has",
+                ", ".join(
+                    f"{number / 1e9:g} GB of memory" if name == "memory" else f"{number:g} {name}"
+                    for name, number in wanted.items()
+                    if number
+                ),
             )
 
 
@@ -361,6 +365,19 @@ class _Worker:
         """See `Bench.run`."""
         assert self._bench is not None, "a worker is prepared first"
         return self._bench.run(key, item)
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep what the process does at SIGTERM, if it does something: Ray ends it with a dump of its memory."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
 def _holds_something(folder: str) -> bool:

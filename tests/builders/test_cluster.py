@@ -272,7 +272,7 @@ def test_no_place_for_a_worker_is_told(alone: RayEngine, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(cluster_module, "_POLL_S", 0.5)
     monkeypatch.setattr(cluster_module.log, "warning", tell)
-    with pytest.raises(Told, match=r"no node .* has 1 of CPU, 9 of GPU"):
+    with pytest.raises(Told, match=r"no node .* has 1 CPU, 9 GPU"):
         list(alone.run(stages.square, keyed([1]), Needs(gpus=9)))
 
 

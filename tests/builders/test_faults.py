@@ -273,7 +273,7 @@ def at_work(music: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not tell of child processes")
-def test_a_killed_driver_takes_its_workers_along_and_ctrl_c_ends_with_130_and_both_resume(
+def test_a_killed_driver_takes_its_workers_along_ctrl_c_and_sigterm_end_with_their_codes_and_all_resume(
     tmp_path: Path, music: Path, undisturbed: dict[str, bytes]
 ) -> None:
     out = tmp_path / "out"
@@ -287,13 +287,14 @@ def test_a_killed_driver_takes_its_workers_along_and_ctrl_c_ends_with_130_and_bo
     assert ended(lambda: not any(map(is_alive, workers)))
     assert not (out / "stems.parquet").exists()
 
-    with at_work(music, out) as process:
-        assert ended(lambda: descendants(process.pid))
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        _, messages = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
-    assert messages == "stopped; the same command resumes\n"
-    assert not (out / "stems.parquet").exists()
+    # as a terminal does, and as a scheduler does
+    for number, send, code in ((signal.SIGINT, os.killpg, 130), (signal.SIGTERM, os.kill, 143)):
+        with at_work(music, out) as process:
+            assert ended(lambda pid=process.pid: descendants(pid))
+            send(process.pid, number)
+            _, messages = process.communicate(timeout=PATIENCE_S)
+        assert (process.returncode, messages) == (code, "stopped; the same command resumes\n")
+        assert not (out / "stems.parquet").exists()
 
     assert contents(build(music, out).folder) == undisturbed
 
