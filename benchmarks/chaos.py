@@ -212,6 +212,8 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--round", type=int, help="only this one")
     options = parser.parse_args()
+    if options.out.exists():
+        parser.error(f"{options.out}: is there already; name a new folder, or remove it")
     rounds: list[Round] = []
     with chaos(options.out.resolve()) as all_rounds:
         for number in range(options.rounds) if options.round is None else [options.round]:

@@ -9,7 +9,8 @@ labelled instrumental whose mixture is among the others. It goes on where it was
 many of its tracks, labelled instrumentals against the rest, in fresh folders, one after another: wall time,
 processor time of all processes, and the largest sum of what they hold at a moment (proportional set sizes: memory
 that is shared counts once, and pages of mapped files count). The exponent is that of time between one size and the
-next: 1 is linear. `grow` adds tracks to a joined folder, and compares what that takes with what all of them took.
+next: 1 is linear. `grow` adds the tracks of STORE that follow those of a joined folder to it, in place, and tells
+what that takes.
 
 Recall is the share of the planted pairs that are found, precision the share of the found pairs that were planted.
 Tables go to FOLDER/scale.md.
@@ -37,6 +38,7 @@ from benchmarks.fingerprints import CHUNK_TRACKS, Catalogue
 from builders.engine import LocalEngine
 from builders.join import Found, JoinSettings, PrintJoin
 from builders.prints import Print, PrintStore
+from manifests.errors import StemloomError
 
 _CHUNKS_AT_ONCE = 50
 _COPIED_AT_ONCE = 1 << 24
@@ -57,8 +59,14 @@ class Measured:
 
 def make(num_tracks: int, out: Path, jobs: int) -> None:
     """Draw a catalogue into a store."""
-    catalogue = Catalogue(num_tracks)
-    first = len(PrintStore(out).tracks) // CHUNK_TRACKS
+    catalogue, there = Catalogue(num_tracks), len(PrintStore(out).tracks)
+    if there == num_tracks:
+        return
+    if there % CHUNK_TRACKS or there > num_tracks:
+        raise ValueError(
+            f"{out}: holds a catalogue of {there:,} tracks, which no other size goes on; name a new folder"
+        )
+    first = there // CHUNK_TRACKS
     while first < catalogue.num_chunks:
         store = PrintStore(out).add(catalogue.prints(first, first + _CHUNKS_AT_ONCE, jobs))
         first += _CHUNKS_AT_ONCE
@@ -98,12 +106,15 @@ def measured(folder: Path, memory_bytes: int, jobs: int, settings: JoinSettings)
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        found, cpu_s, stages = here.recv()
+        answer = here.recv()
     finally:
         done.set()
         watcher.join()
         process.join()
     wall_s = time.monotonic() - start
+    if isinstance(answer, StemloomError):
+        raise answer
+    found, cpu_s, stages = answer
     ids = PrintStore(folder).ids
     pairs = set()
     for a, b in zip(ids[found.pairs.a].tolist(), ids[found.pairs.b].tolist(), strict=True):
@@ -136,7 +147,11 @@ def _join(folder: Path, memory_bytes: int, jobs: int, settings: JoinSettings, pi
         ended[stage] = time.monotonic()
 
     join = PrintJoin(folder, LocalEngine(jobs), settings, memory_bytes, max(1, jobs), note)
-    found: Found = join.run()
+    try:
+        found: Found = join.run()
+    except StemloomError as error:
+        pipe.send(error)
+        return
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu_s = sum(one.ru_utime + one.ru_stime for one in usage)
     pipe.send((found, cpu_s, {stage: ended[stage] - began[stage] for stage in began}))
@@ -146,6 +161,7 @@ def pair(store: Path, sizes: list[int], out: Path, memory_bytes: int, jobs: int,
     """Join catalogues of several sizes, and tell of it."""
     rows = []
     before: Measured | None = None
+    _require(store, max(sizes))
     for size in sizes:
         folder = out / str(size)
         first_tracks(PrintStore(store), size, folder)
@@ -169,6 +185,12 @@ def pair(store: Path, sizes: list[int], out: Path, memory_bytes: int, jobs: int,
     return _table(rows)
 
 
+def _require(store: Path, count: int) -> None:
+    there = len(PrintStore(store).tracks)
+    if there < count:
+        raise ValueError(f"{store}: holds {there:,} tracks, and {count:,} are needed; 'make' more of them")
+
+
 def _exponent(before: Measured, now: Measured) -> float:
     return math.log(now.cpu_s / before.cpu_s) / math.log(now.tracks / before.tracks)
 
@@ -177,6 +199,8 @@ def grow(joined: Path, store: Path, count: int, memory_bytes: int, jobs: int, se
     """Add tracks to a joined catalogue, and tell what that takes."""
     source, target = PrintStore(store), PrintStore(joined)
     before = len(target.tracks)
+    _require(joined, 1)
+    _require(store, before + count)
     target.add(_prints(source, before, before + count))
     again = measured(joined, memory_bytes, jobs, settings)
     planted = Catalogue(len(source.tracks)).pairs()
@@ -228,6 +252,13 @@ def main() -> None:
         one.add_argument("--against", choices=["labelled", "everything"], default="labelled")
         one.add_argument("--sample-one-in", type=int, default=1)
     options = parser.parse_args()
+    try:
+        _do(options)
+    except (StemloomError, ValueError) as error:
+        parser.error(str(error))
+
+
+def _do(options: argparse.Namespace) -> None:
     if options.command == "make":
         make(options.tracks, options.out, options.jobs)
         return

@@ -129,6 +129,8 @@ def address(folder: Path) -> str:
 
 def as_addresses(text: str) -> str:
     """A message in which folders that stand for URLs are called by these."""
+    if f"{os.sep}buckets{os.sep}" not in text:
+        return text
     for tree in ("read", "made"):
         for scheme in ("s3", "gs", "memory"):
             text = text.replace(f"{_tree(tree)}{os.sep}{scheme}{os.sep}", f"{scheme}://")
@@ -161,6 +163,7 @@ def fetched(place: Path | str) -> Path:
     url = url_of(folder)
     if url is None or folder.is_relative_to(_tree("made")):
         return folder
+    _limit_bytes()  # a wrong one is told now, not hours later
     _version_of.cache_clear()
     _bring_records(Store(url), folder)
     return folder
@@ -275,20 +278,29 @@ def _hold(folder: Path) -> None:
 def _opened(folder: Path, lock: int) -> int:
     """A lock on a folder, which is made if need be, and may be removed until the lock is held."""
     while True:
+        _make(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
-        except OSError as error:
-            raise BuildError(
-                f"{folder}: cannot be made ({error.strerror or error}); name a folder that you may write to in "
-                "STEMLOOM_CACHE"
-            ) from error
         fcntl.flock(handle, lock)
         if _is_there(handle, folder):
             return handle
         os.close(handle)
+
+
+def _make(folder: Path) -> None:
+    for is_last in (False, False, True):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not is_last:
+                continue  # another process removes a staged file above it
+            raise BuildError(
+                f"{folder}: cannot be made ({error.strerror or error}); name a folder that you may write to in "
+                "STEMLOOM_CACHE"
+            ) from error
 
 
 def _is_there(handle: int, folder: Path) -> bool:
@@ -386,7 +398,7 @@ def _bring_records(store: Store, folder: Path) -> None:
 @contextlib.contextmanager
 def _locked_state(url: str, kind: str) -> Iterator[Path]:
     path = state_path(url, f"{kind}.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path.parent)
     handle = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

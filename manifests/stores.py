@@ -29,8 +29,8 @@ __all__ = ["Store", "Stored", "checked_url", "is_url"]
 _SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "memory": "memory"}
 """Schemes, and the one that stands for all names of a store."""
 
-_URL = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]+://|({'|'.join(_SCHEMES)}):/", re.IGNORECASE)
-"""Also one slash, where nothing but a store can be meant."""
+_URL = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]+://|({'|'.join(_SCHEMES)}):", re.IGNORECASE)
+"""Also with too few slashes, where nothing but a store can be meant."""
 
 _LIBRARIES = frozenset(
     ("aiobotocore", "aiohttp", "asyncio", "botocore", "fsspec", "gcsfs", "google", "requests", "s3fs", "urllib3")
@@ -38,10 +38,9 @@ _LIBRARIES = frozenset(
 _ATTEMPTS = 3
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _NO_BUCKET = "create the bucket, or correct the address"
-_FIX = (
-    "look at the address, the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID ...; GOOGLE_APPLICATION_CREDENTIALS), "
-    "the endpoint (AWS_ENDPOINT_URL) and the connection, then run the same command again: it resumes"
-)
+_CREDENTIALS = "the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID ...; GOOGLE_APPLICATION_CREDENTIALS)"
+_CONNECTION = "the endpoint (AWS_ENDPOINT_URL) and the connection"
+_AGAIN = "then run the same command again: builds resume"
 
 
 def is_url(text: str) -> bool:
@@ -214,7 +213,7 @@ class Store:
             self._system.put_file(str(source), self._path(path))
         found = self.look(path)
         if found is None or found.size != source.stat().st_size:
-            raise BuildError(f"{self.address(path)}: is not what was uploaded from {source}; {_FIX}")
+            raise BuildError(f"{self.address(path)}: is not what was uploaded from {source}; {_fix()}")
         return found
 
     def create(self, path: str, data: bytes) -> bool:
@@ -317,8 +316,8 @@ class Store:
                 raise
             if _is_precondition(error):
                 raise _Exists(f"{self.address(path)}: is there already") from error
-            told = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise BuildError(f"{self.address(path)}: the store cannot be used ({told}); {_FIX}") from error
+            told = f"{type(error).__name__}: {error}".rstrip(": .")
+            raise BuildError(f"{self.address(path)}: the store cannot be used ({told}); {_fix(error)}") from error
 
 
 class _Exists(BuildError):
@@ -329,6 +328,15 @@ def _is_precondition(error: BaseException) -> bool:
     return any(
         word in str(error) for word in ("PreconditionFailed", "pre-conditions", "ConditionalRequestConflict")
     )
+
+
+def _fix(error: Exception | None = None) -> str:
+    kind = type(error).__name__
+    if isinstance(error, PermissionError) or "Credential" in kind:
+        return f"look at {_CREDENTIALS}, {_AGAIN}"
+    if "Connect" in kind or "Timeout" in kind:
+        return f"look at {_CONNECTION}, {_AGAIN}"
+    return f"look at the address, {_CREDENTIALS}, {_CONNECTION}, {_AGAIN}"
 
 
 def _stored(info: dict[str, Any]) -> Stored:

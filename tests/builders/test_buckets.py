@@ -204,7 +204,7 @@ def test_a_store_that_breaks_down_ends_the_build_and_leaves_nothing_wrong(
     part = part.replace(" ", "%20")
     with proxied(bucket) as (proxy, behind), using(behind, tmp_path / "cache"):
         proxy.answer = lambda each, path: "403" if each == method and part in path else None
-        with pytest.raises(BuildError, match=r"s3://bucket/.*the store cannot be used .*resumes"):
+        with pytest.raises(BuildError, match=r"s3://bucket/.*the store cannot be used .*resume"):
             build_in_bucket()
         assert "stems.parquet" not in objects_of(bucket)
         proxy.answer = lambda each, path: None

@@ -180,7 +180,7 @@ def test_a_store_that_does_not_answer_ends_in_an_error_with_the_way_out(bucket: 
         put(store, "a.wav", b"data", tmp_path)
         proxy.answer = lambda method, path: "stall" if method == "GET" else None
         with pytest.raises(
-            BuildError, match=r"s3://bucket/slow/a\.wav: the store cannot be used .*Timeout.*resumes"
+            BuildError, match=r"s3://bucket/slow/a\.wav: the store cannot .*Timeout.*look at the endpoint.*resume"
         ):
             staged(store.url, "a.wav")
         assert cached(tmp_path) == []
@@ -193,8 +193,21 @@ def test_refused_credentials_name_the_variables(bucket: Bucket, tmp_path: Path) 
     with (
         using(bucket, tmp_path / "cache", AWS_SECRET_ACCESS_KEY="wrong"),
         pytest.raises(
-            BuildError, match=r"s3://bucket/x: the store cannot be used \(PermissionError.*AWS_ACCESS_KEY_ID"
+            BuildError,
+            match=r"s3://bucket/x: the store cannot be used \(PermissionError.*method\); look at the credentials",
         ),
+    ):
+        fetched("s3://bucket/x")
+
+
+def test_a_cache_that_cannot_be_and_a_limit_that_is_none_are_told(bucket: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    for cache in (tmp_path / "file", Path("/proc/nothing")):
+        with using(bucket, cache), pytest.raises(BuildError, match=r"cannot be made .* STEMLOOM_CACHE"):
+            fetched("s3://bucket/x")
+    with (
+        using(bucket, tmp_path / "cache", STEMLOOM_STAGING_GB="many"),
+        pytest.raises(RecipeError, match="STEMLOOM_STAGING_GB is 'many'"),
     ):
         fetched("s3://bucket/x")
 
@@ -259,7 +272,9 @@ def test_folders_and_addresses_stand_for_each_other(tmp_path: Path, monkeypatch:
     assert address(tmp_path) == str(tmp_path.resolve())
 
 
-@pytest.mark.parametrize("url", ["s3://", "s3://b//x", "s3://b/../x", "s3:/b/x", "ftp://host/x", "http://host/x"])
+@pytest.mark.parametrize(
+    "url", ["s3://", "s3://b//x", "s3://b/../x", "s3:/b/x", "s3:b", "ftp://host/x", "http://host/x"]
+)
 def test_addresses_that_are_none_are_refused(url: str) -> None:
     assert is_url(url)
     with pytest.raises(RecipeError, match="://"):
