@@ -22,7 +22,7 @@
     stemloom audit BUILD                            hear the songs of a build and judge them, on a page
     stemloom card BUILD                             a dataset card and Croissant metadata, to publish a build
 
-Exit codes: 0 success, 1 failure, 2 bad usage, 130 stopped by Ctrl-C (the same command resumes;
+Exit codes: 0 success, 1 failure, 2 bad usage, 130 stopped by Ctrl-C and 143 by SIGTERM (the same command resumes;
 an export starts anew).
 """
 
@@ -36,18 +36,20 @@ import logging
 import math
 import os
 import re
+import signal
 import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import App, Parameter, validators
 from pydantic import BaseModel, ValidationError
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable
 from rich.logging import RichHandler
 from rich.progress import (
     BarColumn,
@@ -59,6 +61,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from builders.recipe import (
     RECIPES,
@@ -77,6 +80,7 @@ from builders.recipe import (
 from manifests.errors import RecipeError, StemloomError
 from manifests.installed import installed_version
 from manifests.recipes import make_recipe, read_mapping, wrong_fields
+from manifests.staging import as_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,9 +96,28 @@ if TYPE_CHECKING:
     from training.ablation import Ablation, StudyTick
     from training.loop import Tick
 
-# no markup: paths and messages may hold square brackets
-console = Console(highlight=False, markup=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+# what drives a terminal, and what turns the order of what it shows; a line break and a tab do no harm
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def _visible(text: str) -> str:
+    """What people are shown: a stranger's control characters in letters, what stands for a bucket as its URL."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), as_addresses(text))
+
+
+class _SafeConsole(Console):
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(_visible(text), **options)
+
+
+class _SafeLog(RichHandler):
+    def render_message(self, record: logging.LogRecord, message: str) -> ConsoleRenderable:
+        return super().render_message(record, _visible(message))
+
+
+# no markup, no emoji: paths and messages may hold square brackets and colons
+console = _SafeConsole(highlight=False, markup=False, emoji=False, soft_wrap=True)
+errors = _SafeConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 BEST = "best.safetensors"
 
@@ -1265,16 +1288,15 @@ def check(
         A build folder.
     """
     from builders.check import check_build
-    from manifests.staging import as_addresses
 
     with _progress() as progress:
         problems = check_build(build, progress, unseen=unseen)
     for problem in problems:
-        errors.print(as_addresses(problem))
+        errors.print(problem)
     if problems:
-        errors.print(f"{as_addresses(str(build))}: {len(problems)} problems")
+        errors.print(f"{build}: {_counted(len(problems), 'problem')}")
         return 1
-    console.print(f"{as_addresses(str(build))}: all well")
+    console.print(f"{build}: all well")
     return 0
 
 
@@ -1542,9 +1564,7 @@ def _separate_by(what: str, mix: MixRecipe, device: str) -> Separate:
 
 
 def _summary(title: str) -> Table:
-    from manifests.staging import as_addresses
-
-    table = Table(title=as_addresses(title), show_header=False, title_justify="left")
+    table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column()
     return table
@@ -1625,7 +1645,10 @@ def _published(arguments: Mapping[str, Any]) -> Iterator[None]:
     from builders.publishing import published
     from manifests.staging import url_of
 
-    for name, place in arguments.items():
+    given = (
+        (name, one) for name, value in arguments.items() for one in (value if isinstance(value, tuple) else [value])
+    )
+    for name, place in given:
         if isinstance(place, Path) and (found := re.match(r"(\w+):/([^/].*)", str(place))):
             raise RecipeError(
                 f"{name} {found[1]}://{found[2]}: this command takes a local folder here; bring the objects to one "
@@ -1695,6 +1718,26 @@ def _as_flag(value: object) -> object:
     return "none" if value is None else value
 
 
+@contextmanager
+def _terminable(seen: list[int]) -> Iterator[None]:
+    """Let SIGTERM, by which schedulers end their jobs, do what Ctrl-C does, and take down that it has come."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        if not callable(signal.getsignal(signal.SIGINT)):  # a job in the background ignores Ctrl-C
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)  # which waits where Ctrl-C must wait
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(tokens: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     tokens = list(sys.argv[1:] if tokens is None else tokens)
@@ -1702,12 +1745,13 @@ def main(tokens: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name need not be text
     logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
+        level=logging.WARNING, format="%(message)s", handlers=[_SafeLog(console=errors, show_path=False)]
     )
+    terminated: list[int] = []
     try:
         _use_config(tokens)
         command, bound, _ = app.parse_args(tokens, print_error=False, exit_on_error=False)
-        with _published(bound.arguments):
+        with _terminable(terminated), _published(bound.arguments):
             code = command(*bound.args, **bound.kwargs)
     except cyclopts.CycloptsError as error:
         cause = error.__cause__
@@ -1717,13 +1761,13 @@ def main(tokens: Sequence[str] | None = None) -> None:
             errors.print(cyclopts.CycloptsPanel(error), soft_wrap=False)
         code = 2
     except StemloomError as error:
-        from manifests.staging import as_addresses
-
-        errors.print(f"error: {as_addresses(str(error))}", style="red")
+        errors.print(f"error: {error}", style="red")
         code = 2 if isinstance(error, RecipeError) else 1
     except KeyboardInterrupt:
         errors.print(f"stopped; the same command {'starts anew' if tokens[:1] == ['export'] else 'resumes'}")
         code = 130
+    if code == 130 and terminated:
+        code = 143
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -415,7 +415,8 @@ def _pool_of(
     if unknown:
         raise RecipeError(
             f"corpora: root '{unknown[0]}' of path {used['path'][used['root'] == unknown[0]].iloc[0]!r} has no "
-            "folder; give it: Corpus.open(folder, roots={...})"
+            f"folder; put its files into the corpus, with root '{CORPUS_ROOT}', or name it in Python: "
+            "Corpus.open(folder, roots={...})"
         )
     order = {root: number for number, root in enumerate(roots)}
     return Pool(

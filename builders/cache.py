@@ -87,6 +87,15 @@ class ResultCache:
 
     folder: Path
 
+    def holds_any(self) -> bool:
+        """Whether anything was put here.
+
+        Returns
+        -------
+        bool
+        """
+        return any(_KEY.fullmatch(path.stem) for path in self.folder.glob("??/*.json"))
+
     def get(self, key: str) -> JsonValue:
         """Return the value put under a key; None when there is none, or none that is whole.
 

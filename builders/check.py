@@ -30,6 +30,7 @@ from manifests.corpus import CORPUS_ROOT, MIXTURE, Corpus, Row
 from manifests.errors import AudioError, BuildError, RecipeError, StemloomError, TableError
 from manifests.files import TEMPORARY_PREFIX
 from manifests.recipes import make_recipe
+from manifests.staging import url_of
 from manifests.tables import SCHEMAS, find_table, read_table
 
 TOLERANCE = 1e-4
@@ -61,6 +62,7 @@ _STEMS = {
     "cinematic": {MIXTURE},
     "universal": {MIXTURE},
 }
+_JSON_TYPES: dict[type, str] = {str: "string", dict: "object", list: "array"}
 _FIELDS: dict[str, dict[str, type]] = {
     "recipe.json": {"builder": str, "recipe": dict},
     "run.json": {
@@ -107,7 +109,7 @@ def check_build(
     if _is_held(build):
         raise BuildError(f"{build}: a build is at work in this folder; check it when that has ended")
     records, problems = _read_records(build)
-    builder = next((str(r["builder"]) for r in records.values() if "builder" in r), "")
+    builder = next((r["builder"] for r in records.values() if isinstance(r.get("builder"), str)), "")
     corpus, wanted = Corpus(build), _wanted_stems(builder, records)
     tables, damaged = _read_tables(corpus, _TABLES.get(builder, ()))
     problems += damaged
@@ -125,6 +127,8 @@ def check_build(
             problems += _mixture_problems(build, tables["stems"], tables["mixtures"])
         if "clips" in tables:
             problems += _clip_problems(build, tables["stems"], tables["clips"])
+        if builder == "curate":
+            problems += _curve_problems(build, tables["stems"])
         songs, known = corpus.songs(), len(problems)
         for done, song_id in enumerate(songs):
             progress("check", done, len(songs), len(problems))
@@ -148,6 +152,11 @@ def require_finished(build: Path) -> None:
     BuildError
         When it is missing or holds no stems table, which a build writes last.
     """
+    if url_of(build) is not None and not build.is_dir():
+        raise BuildError(
+            f"{build}: no build has finished there; give the folder that a build wrote to (its --out), or run the "
+            "command that builds it again: it resumes"
+        )
     if not build.is_dir():
         raise BuildError(f"{build}: is no folder; give the one that a build wrote to (its --out)")
     if not any((build / f"stems.{format}").exists() for format in ("parquet", "jsonl")):
@@ -187,8 +196,12 @@ def read_record(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BuildError(f"{path}: is not JSON ({error}); remove it and {_again(path.parent)}") from error
     if not isinstance(record, dict):
-        raise BuildError(f"{path}: holds {str(record)[:40]!r}, not an object; remove it and {_again(path.parent)}")
+        raise BuildError(f"{path}: holds {_as_json(record)}, not an object; remove it and {_again(path.parent)}")
     return record
+
+
+def _as_json(value: object) -> str:
+    return f"{json.dumps(value, ensure_ascii=False):.40}"
 
 
 def _again(build: Path) -> str:
@@ -229,8 +242,9 @@ def _read_records(build: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     for name, record in records.items():
         for field, kind in _FIELDS[name].items():
             if not isinstance(record.get(field), kind):
-                found = f"is {str(record[field])[:40]!r}" if field in record else "is missing"
-                problems.append(f"{build / name}: field '{field}' {found}, not a JSON {kind.__name__}; {_FIX}")
+                found = f"is {_as_json(record[field])}" if field in record else "is missing"
+                wrong = f"field '{field}' {found}, where a JSON {_JSON_TYPES[kind]} belongs"
+                problems.append(f"{build / name}: {wrong}; remove the file and {_again(build)}")
     settings = records.get("recipe.json", {})
     builder = str(settings.get("builder"))
     if builder in RECIPES and isinstance(settings.get("recipe"), dict):
@@ -342,7 +356,7 @@ def _parent_problems(build: Path, stems: pd.DataFrame) -> Iterator[str]:
     for parent, found in leaking.head(_MOST_PARENTS).items():
         yield (
             f"{path}: song '{parent}' is in mixtures of the splits {', '.join(sorted(found))}; draw each split "
-            "from songs of its own ('--splits' of 'stemloom build'), or put these mixtures in one"
+            "from songs of its own ('--splits' of the 'stemloom build' commands), or put these mixtures in one"
         )
     if len(leaking) > _MOST_PARENTS:
         yield f"{path}: {len(leaking) - _MOST_PARENTS} more songs are in mixtures of several splits"
@@ -402,6 +416,26 @@ def _clip_problems(build: Path, stems: pd.DataFrame, clips: pd.DataFrame) -> Ite
         elif (None if pd.isna(split) else split) != (None if pd.isna(clip["split"]) else clip["split"]):
             found, wanted = clip["split"], f"that of its song '{clip['song_id']}' is '{split}'"
             yield f"{where}: its split is '{found}', {wanted}; {_FIX}"
+
+
+def _curve_problems(build: Path, stems: pd.DataFrame) -> Iterator[str]:
+    """Curves of songs that cannot be read, or lack those that every song has; a corpus without any is well."""
+    from builders.report.curves import read_curves  # whose package imports this module
+
+    without = []
+    for song_id, names in stems.groupby("song_id", sort=False)["stem"]:
+        path = build / f"curves/{song_id}.npz"
+        try:
+            curves = read_curves(build, str(song_id))
+        except TableError as error:
+            yield str(error)
+            continue
+        if curves is None:
+            without.append(path)
+        elif curves.grade is None or set(curves.rms) != set(names):
+            yield f"{path}: holds no grade, or levels of other stems than {', '.join(names)}; {_FIX}"
+    if len(without) < stems["song_id"].nunique():
+        yield from (f"{path}: is missing; {_FIX}" for path in without)
 
 
 def _mixture_problems(build: Path, stems: pd.DataFrame, mixtures: pd.DataFrame) -> Iterator[str]:

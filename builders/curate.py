@@ -25,7 +25,16 @@ from builders.engine import LocalEngine
 from builders.leaks import parents_of_mixtures
 from builders.recipe import CurateRecipe
 from builders.references import read_aliases, read_fixed, read_reference
-from builders.run import files_below, own_path, refuse_foreign, refuse_limit, refuse_nested, remove_stale, take_stem
+from builders.run import (
+    files_below,
+    own_path,
+    read_recipe,
+    refuse_foreign,
+    refuse_limit,
+    refuse_nested,
+    remove_stale,
+    take_stem,
+)
 from builders.selection import Selection, gate_report
 from builders.stage import Engine, Progress, silent
 from curation.artists import artist_groups, merge_groups
@@ -46,7 +55,7 @@ log = logging.getLogger(__name__)
 
 _SHARED = (
     "mixtures that have sources in common, which stay in one split; to have several, draw each from songs of its "
-    "own ('--splits' of 'stemloom build'), and name that set here with '--previous'"
+    "own ('--splits' of the 'stemloom build' commands), and name that set here with '--previous'"
 )
 _DEFAULT_SHARES = {"train": 0.97, "validation": 0.03}
 
@@ -164,9 +173,9 @@ def refuse_taken(out: Path, source: Path) -> None:
     path = out / "recipe.json"
     if not path.exists():
         return
-    record = read_record(path)
-    if record.get("builder") != "curate":
-        raise BuildError(f"{out}: holds a build of '{record.get('builder')}'; choose another --out folder")
+    record = read_recipe(path)
+    if record["builder"] != "curate":
+        raise BuildError(f"{out}: holds a build of '{record['builder']}'; choose another --out folder")
     if record.get("source") != address(source):
         raise BuildError(
             f"{out}: was made of {record.get('source')}, and this is {address(source)}; choose another --out "

@@ -29,7 +29,7 @@ import soxr
 from builders.check import read_record
 from builders.engine import LocalEngine
 from builders.recipe import PackRecipe
-from builders.run import Run, refuse_foreign, refuse_limit
+from builders.run import Run, read_recipe, refuse_foreign, refuse_limit
 from builders.scan import FoundFile, Reject
 from builders.stage import Engine, Product, Progress, Stage, Work, silent
 from manifests.audio import Audio, blocks, content_id, read
@@ -304,7 +304,7 @@ class _Run(Run):
         path = self.out / "recipe.json"
         if not path.exists():
             return
-        before = read_record(path).get("recipe", {})
+        before = read_recipe(path)["recipe"]
         for name, value in self.settings.items():
             if before.get(name) != value:
                 raise BuildError(

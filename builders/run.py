@@ -24,6 +24,7 @@ from manifests.corpus import CORPUS_ROOT, Corpus
 from manifests.errors import BuildError, RecipeError
 from manifests.exports.placing import take_file
 from manifests.files import TEMPORARY_PREFIX, replacing
+from manifests.plain import json_of
 from manifests.staging import address, as_addresses, url_of
 from manifests.tables import TableFormat, frame_of, write_table
 from separators.separator import Separator
@@ -97,38 +98,29 @@ class Run:
             When the folder holds the work of another recipe, builder or separator.
         """
         path = self.out / "recipe.json"
+        before = read_recipe(path) if path.exists() else None
+        if before is not None and self._came_to_nothing(before):
+            before = None
         if self._separator is not None:
-            self._claim_separator(path, self._separator)
+            self._claim_separator(path, before or {}, self._separator)
         settings = {"builder": self.builder, "recipe": self.settings, **self.claim}
-        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-        if path.exists():
-            before = _recorded(path)
-            if before != text and not self._came_to_nothing(before):
-                raise BuildError(f"{path}: {_differences(before, settings)}")
-            if before == text:
-                return
-        with replacing(path) as file:
-            file.write(text.encode())
+        if before is not None and (unequal := list(_unequal(before, settings))):
+            raise BuildError(f"{path}: {_differences(before['builder'], unequal)}")
+        if before != settings:
+            with replacing(path) as file:
+                file.write((json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
 
-    def _came_to_nothing(self, before: str) -> bool:
+    def _came_to_nothing(self, before: Mapping[str, Any]) -> bool:
         """Whether a run of this builder has begun here and made nothing: another recipe may follow."""
-        try:
-            found = json.loads(before)
-        except ValueError:
-            return False
-        if not isinstance(found, dict) or found.get("builder") != self.builder:
+        if before["builder"] != self.builder:
             return False
         kept = ("recipe.json", ".cache", ".lock", TEMPORARY_PREFIX)
         others = [path for path in self.out.iterdir() if not path.name.startswith(kept)]
         return all(path.is_dir() and not any(made.is_file() for made in path.rglob("*")) for path in others)
 
-    def _claim_separator(self, path: Path, separator: Separator) -> None:
-        name, now, identity = separator.name, separator.name, separator.identity
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            text = path.read_text(encoding="utf-8")
-            if not self._came_to_nothing(text):
-                before = json.loads(text)
-                name, identity = before["separator"], before["separator_identity"]
+    def _claim_separator(self, path: Path, before: Mapping[str, Any], separator: Separator) -> None:
+        now = separator.name
+        name, identity = before.get("separator", now), before.get("separator_identity", separator.identity)
         if identity != separator.identity:
             if name == now:
                 now = "that of other weights, or with another overlap, window or shifts"
@@ -256,8 +248,43 @@ class Run:
         return counts
 
 
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read a build folder's `recipe.json`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+        `builder`, its `recipe`, and what else was claimed.
+
+    Raises
+    ------
+    BuildError
+        When it cannot be read or is no builder's recipe.
+    """
+    try:
+        found = json_of(path.read_bytes())
+    except OSError as error:
+        raise BuildError(
+            f"{path}: cannot be read ({error.strerror or error}); check the disk, then run the same command again"
+        ) from error
+    except ValueError:
+        found = None
+    fields: dict[str, Any] = found if isinstance(found, dict) else {}
+    if not (isinstance(fields.get("builder"), str) and isinstance(fields.get("recipe"), dict)):
+        raise BuildError(
+            f"{path}: is no recipe, as a crash may have left it; if the folder is of this very build, delete "
+            "the file and run the same command again: it resumes; otherwise use another --out folder"
+        )
+    return fields
+
+
 def refuse_foreign(out: Path, writer: str) -> None:
-    """Refuse a folder with files in it that no run has claimed.
+    """Refuse a folder with files in it that are no run's.
 
     Parameters
     ----------
@@ -269,12 +296,13 @@ def refuse_foreign(out: Path, writer: str) -> None:
     Raises
     ------
     BuildError
-        When it is a file, cannot be looked into, or holds anything and no `recipe.json`.
+        When it is a file, cannot be looked into, or holds anything and neither `recipe.json` nor cached results.
     """
     try:
         if out.exists() and not out.is_dir():
             raise BuildError(f"{out}: is a file; give a folder")
-        if not out.is_dir() or (out / "recipe.json").exists():
+        # a run's results show that one was here, where its damaged recipe was deleted
+        if not out.is_dir() or (out / "recipe.json").exists() or ResultCache(out / ".cache").holds_any():
             return
         # what the lock, and a recipe that was being written, leave
         names = [path.name for path in out.iterdir() if not path.name.startswith((".lock", TEMPORARY_PREFIX))]
@@ -407,34 +435,16 @@ def _uncached(stage: Stage[Any], works: Sequence[Work[Any]], engine: Engine) -> 
         yield Done(outcome.key, outcome.result, outcome.error)
 
 
-def _recorded(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise BuildError(
-            f"{path}: cannot be read ({error.strerror or error}); check the disk, then run the same command again"
-        ) from error
-
-
-def _differences(before: str, settings: dict[str, Any]) -> str:
-    """Which settings of an earlier build differ, in words, and what to do."""
+def _differences(builder: str, unequal: Sequence[tuple[str, Any, Any]]) -> str:
+    """What an earlier build in the folder has that this one has not, in words, and what to do."""
     fix = "use the same settings, or another --out folder"
-    try:
-        recorded = json.loads(before)
-        old, new = ({**found, **found.get("recipe", {}), "recipe": None} for found in (recorded, settings))
-        if recorded.get("builder") != settings["builder"]:
-            return f"the folder holds a build of '{recorded.get('builder')}'; {fix}"
-        unequal = list(_unequal(old, new))
-        told = [f"{name} {was!r}, and this is {this!r}" for name, was, this in unequal[:_MOST_TOLD]]
-        told += [f"{len(unequal) - _MOST_TOLD} more settings that differ"] * (len(unequal) > _MOST_TOLD)
-        if told:
-            return f"the folder was built with {'; '.join(told)}; {fix}"
-    except (ValueError, AttributeError):
-        pass
-    return (
-        "is no recipe, as a crash may have left it; if the folder is of this very build, delete the file and run "
-        "the same command again: it resumes; otherwise use another --out folder"
-    )
+    if any(name == "builder" for name, _, _ in unequal):
+        return f"the folder holds a build of '{builder}'; {fix}"
+    told = [
+        f"{name.removeprefix('recipe.')} {was!r}, and this is {this!r}" for name, was, this in unequal[:_MOST_TOLD]
+    ]
+    told += [f"{len(unequal) - _MOST_TOLD} more settings that differ"] * (len(unequal) > _MOST_TOLD)
+    return f"the folder was built with {'; '.join(told)}; {fix}"
 
 
 def _unequal(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:

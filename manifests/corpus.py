@@ -220,7 +220,8 @@ class Corpus:
             known = ", ".join(repr(known) for known in (CORPUS_ROOT, *self.roots))
             raise TableError(
                 f"{self.folder}: root '{name}' of path {row['path']!r} is none of {known}; "
-                f"give its folder: Corpus.open(folder, roots={{'{name}': ...}})"
+                f"put its files into the corpus, with root '{CORPUS_ROOT}', or name its folder in Python: "
+                f"Corpus.open(folder, roots={{'{name}': ...}})"
             )
         require_inside(root, str(row["path"]))
         return root

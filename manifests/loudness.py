@@ -85,7 +85,9 @@ class LoudnessMeter:
 
     def __init__(self, sample_rate: int, channels: int) -> None:
         if not _LOWEST_RATE <= sample_rate <= _HIGHEST_RATE:
-            raise AudioError(f"loudness: sample_rate {sample_rate}, can measure {_LOWEST_RATE} to {_HIGHEST_RATE}")
+            raise AudioError(
+                f"loudness: sample_rate {sample_rate}, can measure {_LOWEST_RATE} to {_HIGHEST_RATE}; resample it"
+            )
         if not 1 <= channels <= MAX_CHANNELS:
             raise AudioError(f"loudness: {channels} channels, can weigh 1 to {MAX_CHANNELS}; downmix first")
         self.sample_rate = sample_rate

@@ -48,7 +48,8 @@ _MAX_LINE_BYTES = 1 << 24
 _ROWS_PER_BYTE, _SPARE_ROWS = 8, 100_000
 _MAX_GROWTH, _SPARE_BYTES = 200, 1 << 28
 _MAX_TEXT_BYTES = 1 << 32
-_MAKERS = {"tracks": "stemloom scan", "pairs": "stemloom build catalog"}
+_FIXES = {"tracks": "run 'stemloom scan' again", "pairs": "run 'stemloom build catalog' again"}
+_FIX = "run the command that built the corpus again, or mend the table"
 
 
 def table_path(folder: Path, name: str, format: TableFormat = "parquet") -> Path:
@@ -209,7 +210,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
         When the table is missing, unreadable, or breaks its schema.
     """
     path = find_table(folder, name)
-    fix = f"run '{_MAKERS.get(name, 'stemloom build')}' again"
+    fix = _FIXES.get(name, _FIX)
     if path is None:
         raise TableError(f"{table_path(folder, name)}: no such table (nor {name}.jsonl); {fix}")
     if path.suffix == ".jsonl":

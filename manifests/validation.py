@@ -134,7 +134,9 @@ def _described(name: str, frame: pd.DataFrame, failures: pd.DataFrame) -> list[s
 def _not(key: str, count: int, wanted: str, value: object, where: str) -> str:
     are = "is" if count == 1 else "are"
     values = f"{_plural(count, 'value')} that {are} not {wanted}"
-    return f"column '{key}' has {values} (first: {_shown(value)} at {where})"
+    said = f"{key} {_shown(value)}"  # the place names a row by such a column
+    first = where if where.endswith(f", {said}") else f"{_shown(value)} at {where}"
+    return f"column '{key}' has {values} (first: {first})"
 
 
 def _plural(count: int, noun: str) -> str:

@@ -276,7 +276,12 @@ def _single(text: str, options: LoadOptions) -> Separator:
         return _of_recipe(recipe, inner)
     if text.endswith(".safetensors") and not colon:
         return _checkpoint(text, options)
-    if colon:
+    if (options.folder / Path(text).expanduser()).is_file():
+        hint = (
+            f": a file needs its kind before it, as in demucs:{text}, roformer:{text} or mdx-onnx:{text}; "
+            "a checkpoint of stemloom's own ends with .safetensors"
+        )
+    elif colon:
         hint = f"{did_you_mean(kind, LOADERS)}: start with one of {_listed(LOADERS)}"
     else:
         hint = f": write KIND:NAME with one of {_listed(LOADERS)}, or the path of a YAML file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from builders.engine import LocalEngine
 from builders.recipe import CatalogRecipe
 from manifests.corpus import Corpus
 from manifests.tables import read_table
+from tests.builders.small_build import edit, make_build
 from tests.builders.small_catalog import contents, write_file, write_pair
 from tests.synthesis import tone
 
@@ -218,7 +220,7 @@ def test_a_damaged_build_fails_its_check(run: Terminal, music: Path, tmp_path: P
     code, out, err = run("check", tmp_path / "out")
     assert (code, out) == (1, "")
     assert str(stem.relative_to(tmp_path / "out")) in err
-    assert err.splitlines()[-1].endswith(" problems")
+    assert err.splitlines()[-1].endswith(": 1 problem")
 
 
 def test_another_recipe_in_the_same_folder_ends_with_1(run: Terminal, music: Path, built: Path) -> None:
@@ -361,6 +363,33 @@ def test_paths_with_brackets_are_not_taken_for_markup(run: Terminal, tmp_path: P
     code, _, err = run("scan", folder / "[/absent]", "--out", tmp_path / "out")
     assert code == 1
     assert "[bold]x[/red]/[/absent]: is no folder" in err
+
+
+def test_names_with_colons_are_not_taken_for_emoji(run: Terminal, tmp_path: Path) -> None:
+    _, _, err = run("check", tmp_path / "my:car:songs")
+    assert "my:car:songs: is no folder" in err
+
+
+def test_what_would_drive_a_terminal_is_shown(run: Terminal, tmp_path: Path) -> None:
+    evil, seen = "\x1b[2J\x1b]0;t\x07\u202eé\x9b", r"\x1b[2J\x1b]0;t\x07\u202eé\x9b"
+    build = make_build(tmp_path / "build")
+    edit(build, "stems", lambda rows: [row.update(license=evil) for row in rows])
+    edit(build, "stems", lambda rows: rows[0].update(stem=evil))
+    (build / "audio/song0/mixture.flac").unlink()
+    code, out, _ = run("card", build)
+    assert (code, seen in out) == (0, True)
+    for words in (["check", build], ["check", tmp_path / evil], ["card", tmp_path / evil]):
+        code, out, err = run(*words)
+        assert (code, out, seen in err) == (1, "", True)
+        assert all(c.isprintable() or c == "\n" for c in err)
+    handler = stemloom._SafeLog(console=stemloom.errors, show_path=False)
+    handler.emit(
+        logging.makeLogRecord({"levelno": logging.WARNING, "levelname": "WARNING", "msg": f"{evil}\r\n\tx"})
+    )
+    told = run.capsys.readouterr().err
+    assert rf"{seen}\r" in told
+    assert "\x1b" not in told
+    assert "x" in told.splitlines()[1]
 
 
 def test_a_folder_whose_name_is_not_utf8_can_be_named(run: Terminal, tmp_path: Path) -> None:

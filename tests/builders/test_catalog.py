@@ -201,8 +201,12 @@ def test_another_recipe_is_refused_in_the_same_folder(corpus: Corpus, music: Pat
     assert contents(corpus.folder) == before
 
 
-def test_a_recipe_file_that_cannot_be_read_is_refused(tmp_path: Path, music: Path) -> None:
-    (tmp_path / "recipe.json").write_text("{")
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "3", "null", '{"a": ' * 1000, '{"max_song_s": 3}', '{"builder": "catalog", "recipe": []}', "\xff"],
+)
+def test_a_recipe_file_that_cannot_be_read_is_refused(tmp_path: Path, music: Path, text: str) -> None:
+    (tmp_path / "recipe.json").write_text(text, encoding="latin-1")
     with pytest.raises(
         BuildError, match=r"recipe\.json: is no recipe, .* delete the file and run the same command"
     ):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +313,38 @@ def test_other_settings_in_the_same_folder_make_it_anew(corpus: Corpus, tmp_path
     assert again.clips is not None
     assert set(again.clips["num_frames"]) == {4 * RATE}
     assert check_build(again.folder) == []
+
+
+def test_the_check_looks_into_the_curves(corpus: Corpus, tmp_path: Path) -> None:
+    folder = curate(corpus, tmp_path / "curated").folder
+    curves = [folder / f"curves/s{number}.npz" for number in range(4)]
+    curves[0].write_bytes(pickle.dumps([1.0]))
+    curves[1].write_bytes(curves[1].read_bytes()[:-50])
+    with np.load(curves[2]) as arrays:
+        np.savez(curves[2], **{name: array for name, array in arrays.items() if name != "rms_vocals"})
+    curves[3].unlink()
+    problems = check_build(folder)
+    said = ("cannot be read", "cannot be read", "of other stems than mixture, instrumental, vocals", "is missing")
+    assert len(problems) == 4
+    for path, wanted in zip(curves, said, strict=True):
+        (problem,) = [problem for problem in problems if problem.startswith(f"{path}: ")]
+        assert wanted in problem
+        assert problem.endswith("; run the same build command again")
+    shutil.rmtree(folder / "curves")
+    assert check_build(folder) == []
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"max_song_s": 3}'])
+def test_a_recipe_that_is_none_is_refused_and_the_run_goes_on_without(
+    corpus: Corpus, tmp_path: Path, text: str
+) -> None:
+    folder = curate(corpus, tmp_path / "curated").folder
+    (folder / "recipe.json").write_text(text)
+    with pytest.raises(BuildError, match=r"recipe\.json: is no recipe, .* delete the file and run the same"):
+        curate(corpus, folder)
+    (folder / "recipe.json").unlink()
+    curate(corpus, folder)
+    assert check_build(folder) == []
 
 
 def test_the_check_looks_into_the_clips(corpus: Corpus, tmp_path: Path) -> None:

@@ -119,7 +119,9 @@ def test_rows_may_lie_under_another_root(folder, sounds, tmp_path_factory):
     replace_rows(folder, root="library", path="x.wav")
     corpus = Corpus.open(folder, roots={"library": library})
     assert np.array_equal(corpus.load(("b", "vocals")), sounds["a", "vocals"])
-    with pytest.raises(TableError, match=r"root 'library' of path 'x\.wav' is none of '\.'; give its folder"):
+    with pytest.raises(
+        TableError, match=r"root 'library' of path 'x\.wav' is none of '\.'; put its files into the corpus"
+    ):
         Corpus.open(folder).load(("b", "vocals"))
 
 

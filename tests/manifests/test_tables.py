@@ -256,7 +256,11 @@ class TestMessages:
                 {"peak_db": -math.inf},
                 "column 'peak_db' has 1 value that is not finite (first: -inf at",
             ),
-            ("tracks", {"path": "../b.mp3"}, "column 'path' has 1 value that is not a relative POSIX path"),
+            (
+                "tracks",
+                {"path": "../b.mp3"},
+                "that stays under its root (first: row 0, path '../b.mp3')",
+            ),
             ("tracks", {"path": "/b.mp3"}, "column 'path' has 1 value that is not a relative POSIX path"),
             (
                 "tracks",
@@ -403,6 +407,6 @@ class TestMessages:
         good = json.dumps(row("rejected")).encode()
         (tmp_path / "rejected.jsonl").write_bytes(good + b"\n" + line + b"\n" + good + b"\n")
         with pytest.raises(
-            TableError, match=r"rejected\.jsonl: line 2 is not a JSON object \(.*\); run 'stemloom build'"
+            TableError, match=r"rejected\.jsonl: line 2 is not a JSON object \(.*\); run the command that built"
         ):
             read_table(tmp_path, "rejected")

@@ -164,6 +164,15 @@ def test_the_advice_for_parts_of_other_rates_is_right(tmp_path: Path) -> None:
     assert made.sample_rate == load_separator(part).sample_rate == 44100
 
 
+@pytest.mark.parametrize("name", ["net.th", "my: net.ckpt"])
+def test_a_file_without_its_kind_is_told_the_kinds(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match=r"there is no separator .*demucs:, "):
+        load_separator(tmp_path / name)
+    (tmp_path / name).touch()
+    with pytest.raises(RecipeError, match=f"needs its kind before it, as in demucs:{tmp_path / name}, roformer:"):
+        load_separator(tmp_path / name)
+
+
 def test_a_device_that_is_not_there_is_told(checkpoints: Path) -> None:
     with pytest.raises(RecipeError, match="device is 'warp:9'"):
         load_separator(f"checkpoint:{checkpoints}/vocals.safetensors", device="warp:9")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +58,31 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, arrays: dict[str, n
         read_curves(tmp_path, "song0")
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x93NUMPY"])
+def test_a_bomb_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "curves").mkdir()
+    np.savez_compressed(tmp_path / "curves/song0.npz", rms_vocals=np.zeros(1 << 23))
+    with pytest.raises(TableError, match=r"67108992 bytes, at most 67108864 are read"):
+        read_curves(tmp_path, "song0")
+
+
+def saved(save: Callable[..., None], array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    save(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"PK\x03\x04",
+        b"\x93NUMPY",
+        pickle.dumps([1.0]),
+        saved(np.save, np.arange(50)),
+        saved(np.savez, np.arange(50))[:-9],
+        (lambda whole: whole[:60] + b"\xff" * 20 + whole[80:])(saved(np.savez_compressed, np.arange(50))),
+    ],
+)
 def test_a_damaged_file_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "curves").mkdir()
     (tmp_path / "curves/song0.npz").write_bytes(data)
