@@ -131,7 +131,7 @@ class Run:
         self.claim |= {"separator": name, "separator_identity": identity}
 
     def remove_temporary_files(self) -> None:
-        """Remove what a killed run was writing. The lock is held, so nobody else is writing now."""
+        """Remove what a killed process was writing. The lock is held, and no stage runs: nobody writes now."""
         for found in (self.out.glob(_TEMPORARY), *((self.out / name).rglob(_TEMPORARY) for name in _MADE)):
             for path in found:
                 path.unlink(missing_ok=True)
@@ -221,6 +221,7 @@ class Run:
         **facts
             Further fields of `run.json`, as JSON values.
         """
+        self.remove_temporary_files()  # of workers that were killed
         run = {
             "builder": self.builder,
             "recipe": self.settings,

@@ -20,6 +20,7 @@ from builders.recipe import CatalogRecipe
 from manifests.audio import content_id, read
 from manifests.corpus import Corpus
 from manifests.errors import AudioError, BuildError, RecipeError
+from manifests.files import TEMPORARY_PREFIX
 from manifests.lock import BuildLock
 from manifests.loudness import loudness_lufs
 from manifests.tables import find_table, read_table
@@ -199,6 +200,20 @@ def test_another_recipe_is_refused_in_the_same_folder(corpus: Corpus, music: Pat
     ):
         build(music, corpus.folder, **change)
     assert contents(corpus.folder) == before
+
+
+def test_what_a_worker_was_writing_that_was_killed_does_not_stay(tmp_path: Path, music: Path) -> None:
+    left: list[Path] = []
+
+    def kill(stage: str, done: int, total: int, rejected: int) -> None:
+        if stage == "derive" and not left:
+            left.append(tmp_path / "out" / "audio" / f"{TEMPORARY_PREFIX}0123456789abcdef.tmp")
+            left[0].parent.mkdir(exist_ok=True)
+            left[0].write_bytes(b"half")
+
+    build(music, tmp_path / "out", settings={"progress": kill})
+    assert len(left) == 1
+    assert not left[0].exists()
 
 
 @pytest.mark.parametrize(
