@@ -152,12 +152,12 @@ def require_finished(build: Path) -> None:
     BuildError
         When it is missing or holds no stems table, which a build writes last.
     """
-    if url_of(build) is not None and not build.is_dir():
-        raise BuildError(
-            f"{build}: no build has finished there; give the folder that a build wrote to (its --out), or run the "
-            "command that builds it again: it resumes"
-        )
     if not build.is_dir():
+        if url_of(build) is not None:
+            raise BuildError(
+                f"{build}: no build has finished there; give the folder that a build wrote to (its --out), or run "
+                "the command that builds it again: it resumes"
+            )
         raise BuildError(f"{build}: is no folder; give the one that a build wrote to (its --out)")
     if not any((build / f"stems.{format}").exists() for format in ("parquet", "jsonl")):
         known = any((build / name).exists() for name in ("recipe.json", "tracks.parquet", "tracks.jsonl"))

@@ -369,7 +369,7 @@ class _Worker:
 
 @contextlib.contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keep what the process does at SIGTERM, if it does something: Ray ends it with a dump of its memory."""
+    """Keep what the process does at SIGTERM, if it does something: Ray ends it with a dump of its stack."""
     handler = signal.getsignal(signal.SIGTERM)
     yield
     if callable(handler) and threading.current_thread() is threading.main_thread():
